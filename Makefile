@@ -1,0 +1,184 @@
+# Makefile - builds, tests and checks everything. Start with: make help
+#
+# One non-recursive Makefile, so make sees every dependency and -j is always right. Sources are
+# found by folder: a new file, test or service needs no edit here. Outputs go to build/ only.
+
+# MODE: release debug asan tsan cov. V=1 shows commands.
+MODE ?= release
+# asan builds with clang: its bounds check also covers an array at the end of a struct, gcc 12's
+# does not. Everything else builds with gcc, so both compilers see every line before a merge.
+ifneq ($(filter default undefined,$(origin CC)),)
+CC := $(if $(filter asan,$(MODE)),clang,gcc)
+endif
+BUILD := build/$(MODE)
+GEN := build/gen
+PROTOC_C ?= protoc-c
+FUZZ_S ?= 10
+
+MAKEFLAGS += -rR
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+Q := $(if $(V),,@)
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+  -Wold-style-definition -Wvla -Wundef -Wcast-qual -Wwrite-strings -Wformat=2 -Wnull-dereference \
+  -Wdouble-promotion -Wimplicit-fallthrough -Wswitch-enum -Wpointer-arith -Wdate-time -Werror
+HARDEN := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection
+FLAGS_debug := -O1 $(HARDEN)
+FLAGS_release := -O2 $(HARDEN)
+FLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_tsan := -O1 -fsanitize=thread
+FLAGS_cov := -O0 --coverage
+$(if $(FLAGS_$(MODE)),,$(error unknown MODE '$(MODE)'))
+
+# -ffp-contract=off: the CPU kernels are the numeric reference, the same on every machine.
+# -ffile-prefix-map: no build path in the output, so two checkouts build the same bytes.
+# H2O_USE_LIBUV=0: libh2o's own event loop; pkg-config omits the define.
+CPPFLAGS := -D_GNU_SOURCE -DH2O_USE_LIBUV=0 -I. -isystem $(GEN) -isystem /usr/include/hiredis \
+  $(CPPFLAGS_EXTRA)
+CFLAGS := -std=gnu17 -g -fno-common -fPIE -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. \
+  $(FLAGS_$(MODE))
+LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(FLAGS_$(MODE)) $(LDFLAGS_EXTRA)
+LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -ljansson -lpcre2-8 \
+  -ldivsufsort -lzstd -lcurl -lssl -lcrypto -lm -pthread
+LIBS_check := -lcheck -lsubunit -lrt
+
+# What the library cannot find by itself: wider instructions than the x86-64 baseline.
+$(BUILD)/kernels/cpu/avx2.o: CFLAGS += -mavx2 -mfma
+$(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+
+PROTO := $(sort $(wildcard proto/openledger/v1/*.proto))
+PROTO_C := $(PROTO:proto/%.proto=$(GEN)/%.pb-c.c)
+PROTO_H := $(PROTO_C:.c=.h)
+SHARED := $(sort $(wildcard shared/*/*.c))
+KERNELS := $(sort $(wildcard kernels/*.c kernels/cpu/*.c))
+SERVICES := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard services/*/main.c)))))
+UNIT := $(sort $(wildcard tests/unit/test_*.c))
+INTEGRATION := $(sort $(wildcard tests/integration/test_*.c))
+FUZZ := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+BENCH := $(sort $(wildcard tests/bench/bench_*.c))
+HARNESS := $(sort $(wildcard tests/harness/*.c))
+C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
+H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
+obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
+gen_obj = $(patsubst $(GEN)/%.c,$(BUILD)/gen/%.o,$(1))
+
+BINS := $(SERVICES:%=$(BUILD)/bin/%)
+TESTS := $(UNIT:%.c=$(BUILD)/%)
+INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
+
+all: bins tests ## build everything for MODE (default release)
+bins: $(BINS) ## build the services and the command line into build/MODE/bin
+tests: $(TESTS) $(INTEGRATION_TESTS)
+
+deps: ## install what is missing: Debian and npm packages (sudo when not root)
+	$(Q)sh deploy/deps.sh
+test: deps ## install what is missing, build, run all tests
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)sh tests/harness/run.sh $(BUILD)
+demo: deps ## the whole loop on real text; KEEP=1 leaves the stack up
+	$(Q)$(MAKE) --no-print-directory bins
+	$(Q)$(BUILD)/bin/openledger demo $(if $(KEEP),--keep)
+unit: $(TESTS:=.ok) ## run unit tests; a passed test reruns only when its binary changes
+sanitize: ## unit tests under asan+ubsan (clang) and tsan (gcc)
+	$(Q)$(MAKE) --no-print-directory MODE=asan unit
+	$(Q)$(MAKE) --no-print-directory MODE=tsan unit
+check: format-check lint headers symbols ## everything that must be green before a merge
+	$(Q)$(MAKE) --no-print-directory sanitize fuzz
+	$(Q)$(MAKE) --no-print-directory test
+
+# Generated code is not ours to lint: -isystem above and -w here keep its warnings quiet.
+$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: proto/%.proto
+	@mkdir -p $(GEN)
+	$(Q)$(PROTOC_C) -Iproto --c_out=$(GEN) $<
+$(BUILD)/gen/%.o: $(GEN)/%.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -w -c $< -o $@
+$(BUILD)/%.o: %.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC $<")
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+LIB := $(BUILD)/libopenledger.a
+$(LIB): $(call obj,$(SHARED) $(KERNELS)) $(call gen_obj,$(PROTO_C))
+$(BUILD)/libharness.a: $(call obj,$(HARNESS))
+$(BUILD)/%.a:
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcsD $@ $^
+
+define service_rules
+$(BUILD)/bin/$(1): $(call obj,$(sort $(wildcard services/$(1)/*.c))) $(LIB)
+	@mkdir -p $$(@D)
+	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS) -o $$@
+endef
+$(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
+
+# A unit test of services/NAME/NAME.c (the domain, without sockets) is tests/unit/test_NAME.c: it
+# links every file of that service but main.c.
+service_of = $(filter-out services/$(1)/main.c,$(sort $(wildcard services/$(1)/*.c)))
+define test_rules
+$(BUILD)/$(1:%.c=%): $(BUILD)/$(1:%.c=%.o) $(call obj,$(call service_of,$(subst _,-,$(patsubst test_%.c,%,$(notdir $(1)))))) \
+  $(BUILD)/libharness.a $(LIB)
+	@mkdir -p $$(@D)
+	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS_check) $$(LIBS) -o $$@
+endef
+$(foreach t,$(UNIT) $(INTEGRATION),$(eval $(call test_rules,$(t))))
+$(BUILD)/tests/unit/%.ok: $(BUILD)/tests/unit/%
+	$(Q)$< > $<.log 2>&1 && tail -1 $<.log | sed 's/^/  /' || { cat $<.log; false; }
+	@touch $@
+
+bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
+	@mkdir -p build/bench
+	$(Q)$<
+$(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libharness.a $(LIB)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_bench_$*) $(LIBS) -o $@
+LIBS_bench_engine := -lopenblas
+
+# The fuzzers get their own build of the library, instrumented for coverage.
+FUZZ_FLAGS := -std=gnu17 -g -O1 -ffp-contract=off -fno-sanitize-recover=all
+FUZZ_LIB := build/fuzz/libopenledger.a
+build/fuzz/gen/%.o: $(GEN)/%.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -w -c $< -o $@
+build/fuzz/kernels/cpu/avx2.o: FUZZ_FLAGS += -mavx2 -mfma
+build/fuzz/kernels/cpu/avx512.o: FUZZ_FLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+build/fuzz/%.o: %.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP \
+	  -c $< -o $@
+$(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
+	$(Q)rm -f $@ && ar rcsD $@ $^
+fuzz: $(FUZZ:tests/fuzz/%.c=fuzz-run-%) ## fuzz every parser FUZZ_S seconds each (clang)
+fuzz-run-%: build/fuzz/bin/%
+	@mkdir -p build/corpus/$*
+	$(Q)$< -max_total_time=$(FUZZ_S) -artifact_prefix=build/corpus/ build/corpus/$* >$<.log 2>&1 \
+	  && echo "  OK $*: $(FUZZ_S) s" || { tail -30 $<.log; false; }
+build/fuzz/bin/%: build/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
+	@mkdir -p $(@D)
+	$(Q)clang -fsanitize=fuzzer,address,undefined $^ $(LIBS) -o $@
+
+mutants: ## plant known bugs in a copy; every one must fail its test
+	$(Q)for file in $(sort $(wildcard tests/unit/*.mutants)); do sh tests/harness/mutants.sh $$file || exit; done
+
+format: ; $(Q)clang-format -i $(C_FILES) $(H_FILES) ## reformat in place
+format-check: ; $(Q)clang-format --dry-run --Werror $(C_FILES) $(H_FILES) ## fail on unformatted code
+lint: $(PROTO_H) ## clang-tidy, cppcheck, layer and text rules
+	$(Q)sh tests/lint/layers.sh && sh tests/lint/text.sh $(C_FILES) $(H_FILES)
+	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance \
+	  --suppress=missingIncludeSystem -j2 -I. $(C_FILES)
+	$(Q)echo $(C_FILES) | xargs -n 4 -P 2 sh -c 'clang-tidy --quiet "$$@" -- -std=gnu17 $(CPPFLAGS) 2>/dev/null' lint
+headers: $(H_FILES:%=header-check/%) ## every header compiles on its own
+header-check/%: | $(PROTO_H) ; $(Q)echo '#include "$*"' | $(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -fsyntax-only -xc -
+
+# Looks at object files, not at text: comments cannot fool it and macros cannot hide from it.
+# shared/platform is the one room that may ask the system for time, randomness and settings.
+BANNED := strcpy strcat sprintf vsprintf strtok atoi atol alloca rand random time gettimeofday \
+  clock_gettime sleep usleep getenv system popen gmtime localtime mktemp
+symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildcard services/*/*.c)) ## banned calls
+	$(Q)! nm -Au $^ | grep -wE ' U (__)?($(subst $() ,|,$(strip $(BANNED))))(_chk)?'
+
+clean: ; rm -rf build ## remove every output
+help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
+.PHONY: all bins tests deps test demo unit sanitize check fuzz mutants format format-check lint headers \
+  symbols clean help
+-include $(shell find $(BUILD) build/fuzz -name '*.d' 2>/dev/null)

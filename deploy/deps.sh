@@ -1,0 +1,37 @@
+#!/bin/sh
+# deps.sh - installs what building, testing and the demo need and this machine lacks: Debian
+# packages by apt (sudo when not root) and npm packages by their lock files. Quiet when all is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+packages="gcc clang make pkg-config libc6-dev protobuf-c-compiler protobuf-compiler libprotobuf-c-dev
+libnats-dev libh2o-evloop-dev libnghttp2-dev libhiredis-dev libsodium-dev libssl-dev liblmdb-dev
+libjansson-dev libpcre2-dev libdivsufsort-dev libzstd-dev libcurl4-openssl-dev check libsubunit-dev
+nats-server redis-server curl python3-grpcio bible-kjv dict-jargon wordnet-base"
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+missing=
+for package in $packages; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
+if [ -n "$missing" ]; then
+    echo "installing:$missing"
+    as_root apt-get update -qq
+    # shellcheck disable=SC2086 # the list is words on purpose
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+for folder in deploy/text tests/e2e; do
+    [ -e "$folder/package.json" ] || continue
+    if [ ! -e "$folder/node_modules/.package-lock.json" ] ||
+        [ "$folder/package-lock.json" -nt "$folder/node_modules/.package-lock.json" ]; then
+        echo "installing npm packages in $folder"
+        (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+        touch "$folder/node_modules/.package-lock.json"
+    fi
+done
