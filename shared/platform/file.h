@@ -89,7 +89,8 @@ MUST_USE enum err file_write_at(int fd, uint64_t offset, const void *data, size_
                                 struct note *note);
 MUST_USE enum err file_sync(int fd, struct note *note);                    /* fdatasync */
 MUST_USE enum err file_sync_folder(const char *folder, struct note *note); /* names in it */
-MUST_USE enum err file_reserve(int fd, uint64_t size, struct note *note);  /* preallocate, zero */
+MUST_USE enum err file_sync_parent(const char *path, struct note *note);  /* of the path's folder */
+MUST_USE enum err file_reserve(int fd, uint64_t size, struct note *note); /* preallocate, zero */
 MUST_USE enum err file_truncate(int fd, uint64_t size, struct note *note);
 
 /* Takes the file's exclusive lock, held until its descriptor closes or the process dies (flock).

@@ -1,0 +1,268 @@
+/* file.c - descriptors and whole files; folders and names are in folder.c. See file.h. */
+#include "shared/platform/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/base/check.h"
+#include "shared/platform/random.h"
+
+/* Turns errno into the caller's error: "could not DO path: cause". */
+static enum err failed(struct note *note, const char *verb, const char *path)
+{
+    int cause = errno;
+    return note_set(note, err_from_errno(cause), "could not %s %s: %s", verb, path,
+                    strerror(cause));
+}
+
+static enum err fd_failed(struct note *note, const char *verb)
+{
+    return failed(note, verb, "an open file");
+}
+
+void file_close(int fd)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+enum err file_open(const char *path, enum file_mode mode, int *out_fd, struct note *note)
+{
+    int flags = mode == FILE_READ ? O_RDONLY : O_RDWR | O_CREAT;
+    flags |= mode == FILE_WRITE_NEW ? O_EXCL : 0;
+    int fd = open(path, flags | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return failed(note, "open", path);
+    }
+    *out_fd = fd;
+    return ERR_OK;
+}
+
+enum err file_fd_size(int fd, uint64_t *out_size, struct note *note)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+        return fd_failed(note, "ask the size of");
+    }
+    *out_size = (uint64_t)info.st_size;
+    return ERR_OK;
+}
+
+enum err file_read_at(int fd, uint64_t offset, void *out, size_t size, size_t *out_read,
+                      struct note *note)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(fd, (uint8_t *)out + done, size - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return fd_failed(note, "read");
+        }
+        if (got == 0) {
+            break;
+        }
+        done += (size_t)got;
+    }
+    *out_read = done;
+    return ERR_OK;
+}
+
+enum err file_write_at(int fd, uint64_t offset, const void *data, size_t size, struct note *note)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t put = pwrite(fd, (const uint8_t *)data + done, size - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return fd_failed(note, "write");
+        }
+        done += (size_t)put;
+    }
+    return ERR_OK;
+}
+
+enum err file_sync(int fd, struct note *note)
+{
+    return fdatasync(fd) == 0 ? ERR_OK : fd_failed(note, "sync");
+}
+
+enum err file_reserve(int fd, uint64_t size, struct note *note)
+{
+    int rc;
+    do {
+        rc = posix_fallocate(fd, 0, (off_t)size);
+    } while (rc == EINTR);
+    errno = rc;
+    return rc == 0 ? ERR_OK : fd_failed(note, "reserve space in");
+}
+
+enum err file_truncate(int fd, uint64_t size, struct note *note)
+{
+    return ftruncate(fd, (off_t)size) == 0 ? ERR_OK : fd_failed(note, "truncate");
+}
+
+enum err file_lock(int fd, struct note *note)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 ? ERR_OK : fd_failed(note, "lock");
+}
+
+enum err file_sync_folder(const char *folder, struct note *note)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return failed(note, "open", folder);
+    }
+    enum err err = fsync(fd) == 0 ? ERR_OK : failed(note, "sync", folder);
+    file_close(fd);
+    return err;
+}
+
+enum err file_sync_parent(const char *path, struct note *note)
+{
+    char folder[FILE_PATH_SIZE];
+    const char *slash = strrchr(path, '/');
+    size_t size = slash == NULL ? 0 : (size_t)(slash - path);
+    enum err err = slash == NULL ? file_path(folder, ".")
+                                 : file_path(folder, "%.*s", (int)(size > 0 ? size : 1), path);
+    return err == ERR_OK ? file_sync_folder(folder, note) : err;
+}
+
+enum err file_read(const char *path, struct buf *out, struct note *note)
+{
+    enum { STEP = 65536 }; /* for files that do not say their size: pipes, /proc */
+    int fd = -1;
+    enum err err = file_open(path, FILE_READ, &fd, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    size_t before = out->size;
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+        err = failed(note, "ask the size of", path);
+        goto done;
+    }
+    if (S_ISDIR(info.st_mode)) {
+        err = note_set(note, ERR_INVALID, "%s is a folder", path);
+        goto done;
+    }
+    if ((uint64_t)info.st_size > out->limit - out->size) {
+        err = note_set(note, ERR_LIMIT, "%s has %lld bytes, the limit is %zu", path,
+                       (long long)info.st_size, out->limit - out->size);
+        goto done;
+    }
+    size_t left = (size_t)info.st_size;
+    for (;;) {
+        size_t room = left > 0 ? left : STEP;
+        room = room > out->limit - out->size ? out->limit - out->size : room;
+        uint8_t extra; /* at the limit: one byte more tells a full buffer from a larger file */
+        uint8_t *at = room > 0 ? buf_reserve(out, room) : &extra;
+        if (at == NULL) {
+            err = note_set(note, buf_err(out), "could not read %s: no memory", path);
+            goto done;
+        }
+        ssize_t got = read(fd, at, room > 0 ? room : 1);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            err = failed(note, "read", path);
+            goto done;
+        }
+        if (got == 0) {
+            break;
+        }
+        if (room == 0) {
+            err = note_set(note, ERR_LIMIT, "%s is larger than %zu bytes", path, out->limit);
+            goto done;
+        }
+        buf_commit(out, (size_t)got);
+        left = (size_t)got < left ? left - (size_t)got : 0;
+    }
+done:
+    file_close(fd);
+    if (err != ERR_OK) {
+        buf_truncate(out, before);
+    }
+    return err;
+}
+
+static enum err write_replace(const char *path, struct bytes content, unsigned mode, bool durable,
+                              struct note *note)
+{
+    char temporary[FILE_PATH_SIZE];
+    enum err err = file_path(temporary, "%s.tmp-%016llx", path, (unsigned long long)random_u64());
+    if (err != ERR_OK) {
+        return note_set(note, err, "path too long: %.64s...", path);
+    }
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
+    if (fd < 0) {
+        return failed(note, "create", temporary);
+    }
+    err = file_write_at(fd, 0, content.data, content.size, note);
+    if (err == ERR_OK && fchmod(fd, (mode_t)mode) != 0) { /* whatever the umask says */
+        err = failed(note, "set the mode of", temporary);
+    }
+    if (err == ERR_OK && durable && fsync(fd) != 0) {
+        err = failed(note, "sync", temporary);
+    }
+    file_close(fd);
+    if (err == ERR_OK && rename(temporary, path) != 0) {
+        err = failed(note, "replace", path);
+    }
+    if (err != ERR_OK) {
+        (void)unlink(temporary);
+        return err;
+    }
+    return durable ? file_sync_parent(path, note) : ERR_OK;
+}
+
+enum err file_write_atomic(const char *path, struct bytes content, unsigned mode, struct note *note)
+{
+    return write_replace(path, content, mode, true, note);
+}
+
+enum err file_write_quick(const char *path, struct bytes content, unsigned mode, struct note *note)
+{
+    return write_replace(path, content, mode, false, note);
+}
+
+enum err file_map_open(const char *path, struct file_map *out_map, struct note *note)
+{
+    int fd = -1;
+    uint64_t size = 0;
+    enum err err = file_open(path, FILE_READ, &fd, note);
+    err = err == ERR_OK ? file_fd_size(fd, &size, note) : err;
+    if (err == ERR_OK) {
+        struct file_map map = {.size = (size_t)size};
+        if (size > 0) {
+            void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+            map.data = data;
+            err = data == MAP_FAILED ? failed(note, "map", path) : ERR_OK;
+        }
+        if (err == ERR_OK) {
+            *out_map = map;
+        }
+    }
+    file_close(fd);
+    return err;
+}
+
+void file_map_close(struct file_map *map)
+{
+    if (map->data != NULL) {
+        (void)munmap((void *)(uintptr_t)map->data, map->size);
+    }
+    *map = (struct file_map){0};
+}
