@@ -12,7 +12,7 @@
  *
  * Threads: no globals, no allocation. Calls taking a struct parallel spread themselves over its
  * workers, by outputs, and give the same bits for any number of them; all others run on the
- * caller's thread. A worker needs 1 MiB of stack. Pointers are borrowed for the call. Buffers may
+ * caller's thread. A worker needs 2 MiB of stack. Pointers are borrowed for the call. Buffers may
  * not overlap unless said. No alignment is needed (64 bytes is fastest). Counts of 0 are allowed.
  *
  * Errors: shapes are our own business (CHECK). Non-finite numbers pass through as IEEE says; the

@@ -1,0 +1,157 @@
+/* elementary.c - logarithm, sine and cosine, rotary tables, bf16: scalar, the same bits everywhere.
+ *
+ * Why double inside: these are not hot, and fixed sequences of correctly rounded double operations
+ * are as reproducible as float ones, with error to spare. The results are then rounded once.
+ * Source of the method: argument reduction and Taylor or atanh series, truncated below 2^-50. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "shared/base/check.h"
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#define LN2 0x1.62e42fefa39efp-1
+#define PI_HALF_HIGH 0x1.921fb544p+0 /* 33 bits, so that n times it is exact for n < 2^20 */
+#define PI_HALF_LOW 0x1.0b4611a626331p-34
+
+bool kernels_fp_environment_ok(void)
+{
+#if defined(__x86_64__)
+    const unsigned flush_to_zero = 1U << 15;
+    const unsigned denormals_are_zero = 1U << 6;
+    const unsigned rounding = 3U << 13;
+    if ((_mm_getcsr() & (flush_to_zero | denormals_are_zero | rounding)) != 0) {
+        return false;
+    }
+#endif
+    volatile float tiny = FLT_MIN;
+    volatile float one = 1.0F;
+    return tiny * 0.5F > 0.0F && one + 0x1p-24F == one && one + 0x1.8p-24F > one;
+}
+
+/* log of a positive finite x: x = m 2^e with m in [sqrt(1/2), sqrt(2)); with s = (m - 1) / (m + 1),
+ * log m = 2 (s + s^3 / 3 + s^5 / 5 + ...). */
+static double log_double(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int64_t exponent = (int64_t)(bits >> 52) - 1023;
+    bits = (bits & 0x000fffffffffffff) | 0x3ff0000000000000;
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    if (m > 0x1.6a09e667f3bcdp+0) {
+        m *= 0.5;
+        exponent++;
+    }
+    const double s = (m - 1.0) / (m + 1.0);
+    const double square = s * s;
+    double sum = 0.0;
+    for (int i = 23; i >= 3; i -= 2) {
+        sum = fma(sum, square, 1.0 / i);
+    }
+    sum = fma(sum * square, s, s);
+    return fma((double)exponent, LN2, 2.0 * sum);
+}
+
+/* exp of x in [-700, 700]: x = n ln 2 + r, Taylor series in r, times 2^n. */
+static double exp_double(double x)
+{
+    const double n = floor(x / LN2 + 0.5);
+    const double r = fma(-n, LN2, x);
+    double sum = 1.0;
+    for (int i = 16; i >= 1; i--) {
+        sum = fma(sum, r / i, 1.0);
+    }
+    const uint64_t bits = (uint64_t)((int64_t)n + 1023) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+/* sin(x + quarter * pi / 2): x = n pi / 2 + r with |r| <= pi / 4, then the Taylor series of sin r
+ * or cos r. */
+static double sin_double(double x, int quarter)
+{
+    const double n = floor(x / (PI_HALF_HIGH + PI_HALF_LOW) + 0.5);
+    const double r = fma(-n, PI_HALF_LOW, fma(-n, PI_HALF_HIGH, x));
+    const int64_t turn = ((int64_t)n + quarter) & 3;
+    const double square = r * r;
+    double sum = 1.0;
+    for (int i = (turn & 1) == 0 ? 17 : 16; i > 1; i -= 2) {
+        sum = fma(sum, -square / (double)(i * (i - 1)), 1.0);
+    }
+    sum = (turn & 1) == 0 ? sum * r : sum;
+    return turn < 2 ? sum : -sum;
+}
+
+float kernels_logf(float x)
+{
+    if (x == 0.0F) {
+        return -INFINITY;
+    }
+    if (!(x > 0.0F) || x > FLT_MAX) {
+        return x > FLT_MAX ? x : NAN;
+    }
+    return (float)log_double((double)x);
+}
+
+float kernels_sinf(float x)
+{
+    return fabsf(x) <= KERNELS_ANGLE_MAX ? (float)sin_double((double)x, 0) : NAN;
+}
+
+float kernels_cosf(float x)
+{
+    return fabsf(x) <= KERNELS_ANGLE_MAX ? (float)sin_double((double)x, 1) : NAN;
+}
+
+void kernels_rope_frequencies(double theta, uint32_t head_dim, float *out_frequency)
+{
+    CHECK(theta >= 1.0);
+    CHECK(head_dim % 2 == 0);
+    const double log_theta = log_double(theta);
+    for (uint32_t i = 0; i < head_dim / 2; i++) {
+        out_frequency[i] = (float)exp_double(-2.0 * i / head_dim * log_theta);
+    }
+}
+
+void kernels_rope_table(const float *frequency, size_t half, size_t position_count, float *out_cos,
+                        float *out_sin)
+{
+    for (size_t position = 0; position < position_count; position++) {
+        for (size_t i = 0; i < half; i++) {
+            const float angle = (float)position * frequency[i];
+            out_cos[position * half + i] = kernels_cosf(angle);
+            out_sin[position * half + i] = kernels_sinf(angle);
+        }
+    }
+}
+
+void kernels_to_bf16(size_t count, const float *x, uint16_t *out)
+{
+    const uint32_t largest = 0x7f7f0000;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        const uint32_t sign = bits & 0x80000000;
+        uint32_t magnitude = bits & 0x7fffffff;
+        if (magnitude > 0x7f800000) {
+            out[i] = 0x7fc0;
+            continue;
+        }
+        magnitude = magnitude > largest ? largest : magnitude;
+        magnitude += 0x7fff + (magnitude >> 16 & 1);
+        out[i] = (uint16_t)((sign | magnitude) >> 16);
+    }
+}
+
+void kernels_from_bf16(size_t count, const uint16_t *x, float *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = (uint32_t)x[i] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
