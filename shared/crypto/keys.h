@@ -84,11 +84,12 @@ MUST_USE enum err sealed_box_seal(const struct public_key *key, struct bytes mes
 MUST_USE enum err sealed_box_open(const struct key_pair *keys, struct bytes sealed,
                                   struct buf *out);
 
-/* A fresh random salt; and the commitment to data under it:
- * SHA-256("openledger/salted/v1" || 0x00 || salt || data). Hides even short data while the salt is
+/* A fresh random salt; and the commitment to data under it: SHA-256(domain || 0x00 || salt || data),
+ * domain being a fixed text such as "openledger/row/v1". Hides even short data while the salt is
  * secret; after the salt is destroyed nothing can be guessed. */
 void salt_create(struct salt *out_salt);
-void salted_digest(const struct salt *salt, struct bytes data, struct digest *out_digest);
+void salted_digest(const char *domain, const struct salt *salt, struct bytes data,
+                   struct digest *out_digest);
 
 /* Equal bytes, in time that depends on size only. */
 MUST_USE bool secret_equal(const void *a, const void *b, size_t size);

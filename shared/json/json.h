@@ -17,7 +17,7 @@
 #include "shared/base/note.h"
 
 #define JSON_SIZE_MAX (64U << 20) /* bytes in one document, unless asked for less */
-#define JSON_DEPTH_MAX 64         /* nested objects and arrays */
+#define JSON_DEPTH_MAX 48         /* nested objects and arrays */
 
 struct json; /* a node */
 

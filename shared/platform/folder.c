@@ -109,9 +109,10 @@ enum err file_make_private_folder(const char *prefix, char out_path[FILE_PATH_SI
                                   struct note *note)
 {
     char path[FILE_PATH_SIZE];
-    if (file_path(path, "%sXXXXXX", prefix) != ERR_OK) {
+    if (file_path(path, "%s------", prefix) != ERR_OK) {
         return note_set(note, ERR_LIMIT, "path too long: %.64s...", prefix);
     }
+    memset(path + strlen(prefix), 'X', 6); /* mkdtemp's pattern */
     if (mkdtemp(path) == NULL) {
         return failed(note, "make folder", path);
     }
