@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "shared/base/bytes.h"
+#include "shared/base/digest.h"
 #include "shared/base/err.h"
 #include "shared/lm/config.h"
 #include "shared/lm/model.h"
@@ -93,7 +94,7 @@ const float *lm_adapter_vector(const struct lm_adapter *adapter);
 
 /* SHA-256 over rank, alpha, targets and the vector rounded to bf16: the same before export and after
  * import. */
-void lm_adapter_digest(const struct lm_adapter *adapter, uint8_t out[LM_DIGEST_SIZE]);
+void lm_adapter_digest(const struct lm_adapter *adapter, struct digest *out);
 
 /* Resident memory in bytes: what a cache of adapters must budget. */
 uint64_t lm_adapter_memory(const struct lm_adapter *adapter);

@@ -10,14 +10,13 @@
 #include <stdint.h>
 
 #include "shared/base/bytes.h"
+#include "shared/base/digest.h"
 #include "shared/base/err.h"
 #include "shared/lm/config.h"
 
 struct buf;
 struct note;
 struct kernels;
-
-#define LM_DIGEST_SIZE 32U /* bytes, SHA-256 */
 
 /* The seven projections that an adapter can change, in the order of all our layouts. */
 enum lm_projection { LM_Q, LM_K, LM_V, LM_O, LM_GATE, LM_UP, LM_DOWN, LM_PROJECTION_COUNT };
@@ -46,7 +45,7 @@ const struct lm_config *lm_model_config(const struct lm_model *model);
 
 /* SHA-256 over the canonical config and every tensor's fp32 bits in a fixed order. The same model
  * stored as bf16 or fp32 has one digest. Computed once, at load. */
-void lm_model_digest(const struct lm_model *model, uint8_t out[LM_DIGEST_SIZE]);
+void lm_model_digest(const struct lm_model *model, struct digest *out);
 
 /* Appends model.safetensors in bf16 (rounded to nearest even once). */
 MUST_USE enum err lm_model_export(const struct lm_model *model, struct buf *out);
@@ -57,10 +56,10 @@ MUST_USE enum err lm_generation_config_write(const struct lm_config *config, str
 /* What fixes every bit of an answer besides weights, prompt and seed. */
 struct lm_profile {
     const char *precision;                    /* "fp32" */
-    uint8_t tokenizer_digest[LM_DIGEST_SIZE]; /* of tokenizer.json */
-    uint8_t template_digest[LM_DIGEST_SIZE];  /* of the chat template */
+    struct digest tokenizer_digest; /* of tokenizer.json */
+    struct digest template_digest;  /* of the chat template */
 };
 
 /* The arithmetic profile's id: SHA-256 of "openledger-arithmetic-profile-v1", precision, the kernel
  * specification's version, tokenizer and template. Manifests and receipts carry it. */
-void lm_profile_id(const struct lm_profile *profile, uint8_t out[LM_DIGEST_SIZE]);
+void lm_profile_id(const struct lm_profile *profile, struct digest *out);

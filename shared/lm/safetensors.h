@@ -65,7 +65,3 @@ struct safetensors_source {
  * {"format":"pt"}. Equal sources give equal bytes. */
 MUST_USE enum err safetensors_write(const struct safetensors_source *sources, uint32_t count,
                                     struct buf *out);
-
-/* bf16 <-> fp32. Rounding is to nearest even; a NaN stays a NaN. */
-uint16_t safetensors_to_bf16(float value);
-float safetensors_from_bf16(uint16_t value);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "shared/base/bytes.h"
+#include "shared/base/digest.h"
 #include "shared/base/err.h"
 #include "shared/base/parallel.h"
 #include "shared/lm/adapter.h"
@@ -101,7 +102,7 @@ MUST_USE enum err lm_trainer_restore(struct lm_trainer *trainer, struct bytes ch
                                      struct note *note);
 
 /* SHA-256 of the parameters as they are now (fp32 bits): what a transcript records. */
-void lm_trainer_digest(const struct lm_trainer *trainer, uint8_t out[LM_DIGEST_SIZE]);
+void lm_trainer_digest(const struct lm_trainer *trainer, struct digest *out);
 
 /* Full training: a model with the present weights rounded to bf16 (what will be shipped). */
 MUST_USE enum err lm_trainer_take_model(const struct lm_trainer *trainer, struct lm_model **out,

@@ -1,0 +1,241 @@
+/* adapter.c - LoRA adapters in memory. See adapter.h; files are peft.c's. */
+#include "shared/lm/adapter.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/check.h"
+#include "shared/base/note.h"
+#include "shared/crypto/sha256.h"
+#include "shared/lm/engine.h"
+#include "shared/lm/philox.h"
+
+enum err lm_adapter_config_check(const struct lm_adapter_config *config, struct note *note)
+{
+    if (config->rank < 1 || config->rank > LM_RANK_MAX) {
+        return note_set(note, ERR_RANGE, "rank is %u, allowed are 1 to %u", config->rank,
+                        LM_RANK_MAX);
+    }
+    if (!(config->alpha > 0.0F && config->alpha <= 65536.0F)) {
+        return note_set(note, ERR_RANGE, "alpha is outside (0, 65536]");
+    }
+    if (config->targets == 0 || (config->targets & ~LM_TARGETS_ALL) != 0) {
+        return note_set(note, ERR_RANGE, "no known target module");
+    }
+    return ERR_OK;
+}
+
+static uint64_t module_size(const struct lm_config *config, const struct lm_adapter_config *adapter,
+                            enum lm_projection projection)
+{
+    if ((adapter->targets >> projection & 1U) == 0) {
+        return 0;
+    }
+    uint64_t widths =
+        (uint64_t)lm_projection_in(config, projection) + lm_projection_out(config, projection);
+    return widths * adapter->rank;
+}
+
+static uint64_t layer_size(const struct lm_config *config, const struct lm_adapter_config *adapter)
+{
+    uint64_t size = 0;
+    for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
+        size += module_size(config, adapter, p);
+    }
+    return size;
+}
+
+uint64_t lm_adapter_size(const struct lm_config *config, const struct lm_adapter_config *adapter)
+{
+    return layer_size(config, adapter) * config->layer_count;
+}
+
+bool lm_adapter_offset(const struct lm_config *config, const struct lm_adapter_config *adapter,
+                       uint32_t layer, enum lm_projection projection, struct lm_adapter_place *out)
+{
+    CHECK(layer < config->layer_count);
+    CHECK(projection < LM_PROJECTION_COUNT);
+    if (module_size(config, adapter, projection) == 0) {
+        return false;
+    }
+    uint64_t offset = layer_size(config, adapter) * layer;
+    for (uint32_t p = 0; p < (uint32_t)projection; p++) {
+        offset += module_size(config, adapter, p);
+    }
+    uint32_t in = lm_projection_in(config, projection);
+    *out = (struct lm_adapter_place){.a_offset = offset,
+                                     .b_offset = offset + (uint64_t)in * adapter->rank,
+                                     .in = in,
+                                     .out = lm_projection_out(config, projection)};
+    return true;
+}
+
+void lm_adapter_initialise(const struct lm_config *config, const struct lm_adapter_config *adapter,
+                           uint64_t seed, float *vector)
+{
+    memset(vector, 0, lm_adapter_size(config, adapter) * sizeof(float));
+    for (uint32_t layer = 0; layer < config->layer_count; layer++) {
+        for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
+            struct lm_adapter_place place;
+            if (!lm_adapter_offset(config, adapter, layer, p, &place)) {
+                continue;
+            }
+            float bound = 1.0F / sqrtf((float)place.in);
+            for (uint64_t i = place.a_offset; i < place.b_offset; i++) {
+                vector[i] = philox_signed(seed, PHILOX_ADAPTER, i) * bound;
+            }
+        }
+    }
+}
+
+/* SHA-256 over a header and the bf16 bits, little-endian. */
+static enum err digest_make(struct lm_adapter *adapter)
+{
+    struct buf buf;
+    buf_init(&buf, 64 + adapter->size * 2);
+    uint32_t alpha;
+    memcpy(&alpha, &adapter->config.alpha, sizeof alpha);
+    (void)buf_append_text(&buf, "openledger-adapter-v1");
+    (void)buf_append_u32le(&buf, adapter->config.rank);
+    (void)buf_append_u32le(&buf, alpha);
+    (void)buf_append_u32le(&buf, adapter->config.targets);
+    for (uint64_t i = 0; i < adapter->size; i++) {
+        uint16_t half;
+        kernels_to_bf16(1, &adapter->vector[i], &half);
+        (void)buf_append_u16le(&buf, half);
+    }
+    enum err err = buf_err(&buf);
+    if (err == ERR_OK) {
+        sha256(buf_bytes(&buf), &adapter->digest);
+    }
+    buf_deinit(&buf);
+    return err;
+}
+
+/* Serving multiplies by A and B again and again: panels are made once. */
+static enum err adapter_pack(struct lm_adapter *adapter, const struct kernels *kernels)
+{
+    size_t module_count = (size_t)adapter->base.layer_count * LM_PROJECTION_COUNT;
+    size_t rank = adapter->config.rank;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t used = 0;
+        for (size_t i = 0; i < module_count; i++) {
+            struct lm_lora_module *module = &adapter->lora.modules[i];
+            if (module->a == NULL) {
+                continue;
+            }
+            size_t a_count = kernels_packed_count(module->in, rank);
+            size_t b_count = kernels_packed_count(rank, module->out);
+            if (pass == 1) {
+                float *a = adapter->packed + used;
+                struct kernels_matrix a_matrix = {module->a, 1, module->in};
+                struct kernels_matrix b_matrix = {module->b, 1, rank};
+                kernels_pack(kernels, &parallel_serial, module->in, rank, a_matrix, a);
+                kernels_pack(kernels, &parallel_serial, rank, module->out, b_matrix, a + a_count);
+                module->packed_a = a;
+                module->packed_b = a + a_count;
+            }
+            used += a_count + b_count;
+        }
+        if (pass == 0) {
+            adapter->packed_count = used;
+            adapter->packed = malloc(used * sizeof(float));
+            if (adapter->packed == NULL) {
+                return ERR_NO_MEMORY;
+            }
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err adapter_make(const struct lm_model *model, const struct lm_adapter_config *config,
+                             const float *vector, bool rounded, struct lm_adapter **out,
+                             struct note *note)
+{
+    const struct lm_net *net = &model->net;
+    enum err err = lm_adapter_config_check(config, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    uint64_t size = lm_adapter_size(&net->config, config);
+    if (!kernels_all_finite(net->kernels, size, vector)) {
+        return note_set(note, ERR_INVALID, "the adapter holds a number that is not finite");
+    }
+    struct lm_adapter *adapter = calloc(1, sizeof *adapter);
+    if (adapter == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    *adapter = (struct lm_adapter){.base = net->config, .config = *config, .size = size};
+    adapter->vector = malloc(size * sizeof(float));
+    err = adapter->vector == NULL ? ERR_NO_MEMORY : ERR_OK;
+    for (uint64_t i = 0; i < size && err == ERR_OK; i++) {
+        uint16_t half;
+        kernels_to_bf16(1, &vector[i], &half);
+        kernels_from_bf16(1, &half, &adapter->vector[i]);
+        adapter->vector[i] = rounded ? adapter->vector[i] : vector[i];
+    }
+    if (err == ERR_OK) {
+        err = lm_lora_init(&adapter->lora, &net->config, config, adapter->vector);
+    }
+    if (err == ERR_OK) {
+        err = adapter_pack(adapter, net->kernels);
+    }
+    if (err == ERR_OK) {
+        err = digest_make(adapter);
+    }
+    if (err != ERR_OK) {
+        lm_adapter_destroy(adapter);
+        return note_set(note, err, "no memory for an adapter of %llu parameters",
+                        (unsigned long long)size);
+    }
+    *out = adapter;
+    return ERR_OK;
+}
+
+enum err lm_adapter_create(const struct lm_model *model, const struct lm_adapter_config *config,
+                           const float *vector, struct lm_adapter **out, struct note *note)
+{
+    return adapter_make(model, config, vector, false, out, note);
+}
+
+enum err lm_adapter_create_rounded(const struct lm_model *model,
+                                   const struct lm_adapter_config *config, const float *vector,
+                                   struct lm_adapter **out, struct note *note)
+{
+    return adapter_make(model, config, vector, true, out, note);
+}
+
+void lm_adapter_destroy(struct lm_adapter *adapter)
+{
+    if (adapter == NULL) {
+        return;
+    }
+    lm_lora_deinit(&adapter->lora);
+    free(adapter->vector);
+    free(adapter->packed);
+    free(adapter);
+}
+
+const struct lm_adapter_config *lm_adapter_get_config(const struct lm_adapter *adapter)
+{
+    return &adapter->config;
+}
+
+const float *lm_adapter_vector(const struct lm_adapter *adapter)
+{
+    return adapter->vector;
+}
+
+void lm_adapter_digest(const struct lm_adapter *adapter, struct digest *out)
+{
+    *out = adapter->digest;
+}
+
+uint64_t lm_adapter_memory(const struct lm_adapter *adapter)
+{
+    uint64_t modules = (uint64_t)adapter->base.layer_count * LM_PROJECTION_COUNT;
+    return sizeof *adapter + (adapter->size + adapter->packed_count) * sizeof(float) +
+           modules * sizeof(struct lm_lora_module);
+}

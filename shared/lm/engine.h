@@ -1,0 +1,206 @@
+/* engine.h - inside lm: the network itself, forward and backward, over a batch of rows.
+ *
+ * Serving, training, evaluation and attribution all run these two functions, which is why their
+ * numbers agree to the bit. Every sum in here is a kernel's; this file only says what is multiplied
+ * with what, in which order.
+ *
+ * Not for other rooms: they include model.h, session.h, train.h, gradient.h. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "shared/base/err.h"
+#include "shared/base/parallel.h"
+#include "shared/lm/adapter.h"
+#include "shared/lm/config.h"
+#include "shared/lm/model.h"
+
+#define LM_HEAD_ROWS 256U /* rows of logits held at once when the loss is computed */
+
+/* Tensors of one layer: the seven projections, then the two norms. */
+enum { LM_NORM_ATTENTION = LM_PROJECTION_COUNT, LM_NORM_FFN, LM_LAYER_TENSORS };
+
+/* One tensor's place in the weight vector. A norm is 1 x columns. */
+struct lm_tensor {
+    size_t offset;        /* floats into values */
+    size_t packed_offset; /* floats into packed; matrices only */
+    uint32_t rows, columns;
+    bool matrix; /* packed for products; decays in training */
+};
+
+/* Weights and tables. The weight vector holds: embedding; per layer q, k, v, o, gate, up, down,
+ * attention norm, ffn norm; final norm; head unless tied. */
+struct lm_net {
+    struct lm_config config;
+    const struct kernels *kernels;
+    struct lm_tensor *tensors;
+    uint32_t tensor_count;
+    size_t value_count;
+    float *values; /* owned */
+    float *packed; /* owned; NULL until lm_net_pack */
+    float *cos, *sin; /* [context][head_dim / 2], owned */
+};
+
+/* Allocates values (zero) and rotary tables. kernels NULL: the best of this machine. */
+MUST_USE enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
+                              const struct kernels *kernels, struct note *note);
+void lm_net_deinit(struct lm_net *net); /* a zeroed net is fine */
+MUST_USE enum err lm_net_pack(struct lm_net *net);
+
+static inline uint32_t lm_tensor_embed(void)
+{
+    return 0;
+}
+static inline uint32_t lm_tensor_layer(uint32_t layer, uint32_t which)
+{
+    return 1 + layer * (uint32_t)LM_LAYER_TENSORS + which;
+}
+static inline uint32_t lm_tensor_norm(const struct lm_config *config)
+{
+    return 1 + config->layer_count * (uint32_t)LM_LAYER_TENSORS;
+}
+static inline uint32_t lm_tensor_head(const struct lm_config *config)
+{
+    return config->tied ? lm_tensor_embed() : lm_tensor_norm(config) + 1;
+}
+/* The Hugging Face name, e.g. "model.layers.3.mlp.up_proj.weight". */
+#define LM_TENSOR_NAME_SIZE 96
+void lm_tensor_name(const struct lm_config *config, uint32_t tensor,
+                    char out[LM_TENSOR_NAME_SIZE]);
+
+/* ---- adapters ---- */
+
+struct lm_lora_module {
+    const float *a, *b;               /* NULL: not adapted */
+    const float *packed_a, *packed_b; /* NULL: pack on the fly */
+    uint32_t in, out;
+};
+
+/* A view of an adapter vector. modules: [layer][projection], owned. */
+struct lm_lora {
+    uint32_t rank;
+    float scale;
+    struct lm_lora_module *modules;
+};
+MUST_USE enum err lm_lora_init(struct lm_lora *lora, const struct lm_config *config,
+                               const struct lm_adapter_config *adapter, const float *vector);
+void lm_lora_deinit(struct lm_lora *lora);
+
+struct lm_adapter {
+    struct lm_config base;
+    struct lm_adapter_config config;
+    struct digest digest;
+    uint64_t size;
+    float *vector;
+    float *packed;
+    size_t packed_count;
+    struct lm_lora lora;
+};
+
+struct lm_model {
+    struct lm_net net;
+    struct digest digest;
+};
+/* Finishes a model whose net.values are filled: checks, packs, digests. */
+MUST_USE enum err lm_model_seal(struct lm_model *model, struct note *note);
+
+/* ---- activations ---- */
+
+/* What one layer computes, row-major, one row per token. */
+struct lm_layer_acts {
+    float *x;                  /* residual stream before the layer */
+    float *norm1, *inv1;       /* normalised input of attention */
+    float *q, *k, *v;          /* after rotation */
+    float *attention, *stats;  /* mixed values; softmax statistics */
+    float *mid;                /* residual stream between attention and feed-forward */
+    float *norm2, *inv2;       /* normalised input of the feed-forward block */
+    float *gate, *up, *act;    /* act = silu(gate) * up */
+    float *ax[LM_PROJECTION_COUNT]; /* adapter: A x */
+};
+
+/* Memory for `rows` rows. Saved: every layer keeps its own activations for the backward pass;
+ * else all layers share one set. */
+struct lm_acts {
+    size_t rows;
+    bool saved;
+    uint32_t rank; /* widest A x that fits */
+    float *memory; /* owned: everything below */
+    struct lm_layer_acts *layers;
+    float *x_out;      /* residual stream after the last layer */
+    float *final, *final_inv;
+    float *lora_u;     /* B (A x), before scaling */
+    float *head;       /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
+    float *logits;     /* [LM_HEAD_ROWS x vocab] */
+    /* backward only */
+    float *dx, *dnorm, *dwide, *dq, *dk, *dv, *sdy, *db;
+};
+MUST_USE enum err lm_acts_init(struct lm_acts *acts, const struct lm_config *config, size_t rows,
+                               uint32_t rank, bool saved);
+void lm_acts_deinit(struct lm_acts *acts); /* a zeroed one is fine */
+
+/* ---- passes ---- */
+
+/* Rows under one adapter (NULL: none), one after the other. Segments cover all rows in order. */
+struct lm_segment {
+    const struct lm_lora *lora;
+    size_t row, count;
+};
+
+/* One sequence in the batch. With a cache its keys and values are appended there. */
+struct lm_span {
+    size_t row, count;
+    size_t start;            /* position of the first row */
+    float *cache_k, *cache_v; /* [layer][capacity][kv width], or NULL: keys live in the activations */
+    size_t capacity;
+};
+
+struct lm_pass {
+    const struct lm_net *net;
+    const struct parallel *parallel;
+    struct lm_acts *acts;
+    size_t rows;
+    const uint32_t *tokens;    /* [rows] */
+    const uint32_t *positions; /* [rows] */
+    const struct lm_segment *segments;
+    size_t segment_count;
+    const struct lm_span *spans;
+    size_t span_count;
+    struct kernels_sequence *sequences; /* scratch, [span_count] */
+};
+
+/* Runs all layers and the final norm: acts->final has the rows for the head. */
+void lm_forward(const struct lm_pass *pass);
+
+/* logits = rows W_head^T for `count` rows at x (row-major, hidden wide). */
+void lm_head(const struct lm_net *net, const struct parallel *parallel, const float *x,
+             size_t count, float *out_logits);
+
+/* What the backward pass fills. */
+struct lm_gradient {
+    float *weights; /* whole weight vector's gradient, continued; NULL: the base is frozen */
+    float *head;    /* the head's gradient, continued; apart from the embedding's also when tied, so
+                       that each stays one chain */
+    /* Called for each adapted module, layers descending, with the whole batch's matrices. */
+    void (*module)(void *context, uint32_t layer, enum lm_projection projection,
+                   const struct lm_lora_module *module, const float *x, const float *ax,
+                   const float *sdy, const float *db);
+    void *context;
+};
+
+/* Which rows are judged, and how. */
+struct lm_targets {
+    const uint32_t *rows;   /* [count], ascending */
+    const int32_t *ids;     /* [count], the token to predict */
+    size_t count;
+    float weight;           /* factor of every loss in the gradient */
+};
+
+/* After lm_forward: losses of the judged rows (out_loss[count]); with gradient, the gradient at
+ * acts->final goes to acts->dnorm (zero for other rows). */
+void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
+             const struct lm_gradient *gradient, float *out_loss);
+
+/* After lm_loss with a gradient: back through everything. One segment only. Destroys activations. */
+void lm_backward(const struct lm_pass *pass, const struct lm_gradient *gradient);

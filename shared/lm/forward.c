@@ -1,0 +1,301 @@
+/* forward.c - the forward pass and the head. See engine.h.
+ *
+ * Attention and every adapter see only their own rows; the base's matrices take all rows at once.
+ * A row's numbers are chains of its own, so who shares the batch cannot matter. */
+#include <math.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/lm/engine.h"
+
+static const float *weight_of(const struct lm_net *net, uint32_t layer, uint32_t which)
+{
+    return net->values + net->tensors[lm_tensor_layer(layer, which)].offset;
+}
+
+/* y[rows x out] = x W^T. */
+static void base_product(const struct lm_net *net, const struct parallel *parallel, uint32_t tensor,
+                         const float *x, size_t rows, float *y)
+{
+    const struct lm_tensor *w = &net->tensors[tensor];
+    struct kernels_gemm gemm = {
+        .m = rows,
+        .n = w->rows,
+        .k = w->columns,
+        .a = {x, w->columns, 1},
+        .b = {net->values + w->offset, 1, w->columns},
+        .packed = net->packed == NULL ? NULL : net->packed + w->packed_offset,
+        .c = y,
+        .c_stride = w->rows,
+    };
+    kernels_gemm(net->kernels, parallel, &gemm);
+}
+
+/* y += scale * (B (A x)) for the rows of one segment. */
+static void lora_product(const struct lm_pass *pass, const struct parallel *parallel,
+                         const struct lm_segment *segment, const struct lm_lora_module *module,
+                         const float *x, float *y, float *ax)
+{
+    const struct kernels *kernels = pass->net->kernels;
+    uint32_t rank = segment->lora->rank;
+    size_t first = segment->row;
+    float *ax_rows = ax + first * rank;
+    float *u = pass->acts->lora_u + first * module->out;
+    struct kernels_gemm down = {
+        .m = segment->count,
+        .n = rank,
+        .k = module->in,
+        .a = {x + first * module->in, module->in, 1},
+        .b = {module->a, 1, module->in},
+        .packed = module->packed_a,
+        .c = ax_rows,
+        .c_stride = rank,
+    };
+    kernels_gemm(kernels, parallel, &down);
+    struct kernels_gemm up = {
+        .m = segment->count,
+        .n = module->out,
+        .k = rank,
+        .a = {ax_rows, rank, 1},
+        .b = {module->b, 1, rank},
+        .packed = module->packed_b,
+        .c = u,
+        .c_stride = module->out,
+    };
+    kernels_gemm(kernels, parallel, &up);
+    kernels_axpy(kernels, parallel, segment->count * module->out, segment->lora->scale, u,
+                 y + first * module->out);
+}
+
+/* One product of the layer with its adapters: the unit of work when many adapters are present. */
+struct lora_work {
+    const struct lm_pass *pass;
+    uint32_t module; /* index into lora->modules */
+    const float *x;
+    float *y, *ax;
+};
+
+static const struct lm_lora_module *segment_module(const struct lm_segment *segment,
+                                                   uint32_t module)
+{
+    if (segment->lora == NULL || segment->lora->modules[module].a == NULL) {
+        return NULL;
+    }
+    return &segment->lora->modules[module];
+}
+
+/* ax rows of different segments may differ in rank: each takes its own stretch at acts->rank. */
+static void lora_task(void *argument, uint32_t index)
+{
+    const struct lora_work *work = argument;
+    const struct lm_segment *segment = &work->pass->segments[index];
+    const struct lm_lora_module *module = segment_module(segment, work->module);
+    if (module != NULL) {
+        float *ax = work->ax + segment->row * (work->pass->acts->rank - segment->lora->rank);
+        lora_product(work->pass, &parallel_serial, segment, module, work->x, work->y, ax);
+    }
+}
+
+/* y = W x + scale * (B (A x)), the one order of rounding everywhere. */
+static void project(const struct lm_pass *pass, uint32_t layer, enum lm_projection projection,
+                    const float *x, float *y)
+{
+    base_product(pass->net, pass->parallel, lm_tensor_layer(layer, projection), x, pass->rows, y);
+    struct lora_work work = {.pass = pass,
+                             .module = layer * LM_PROJECTION_COUNT + projection,
+                             .x = x,
+                             .y = y,
+                             .ax = pass->acts->layers[layer].ax[projection]};
+    if (pass->segment_count > 1) {
+        pass->parallel->run(pass->parallel->context, (uint32_t)pass->segment_count, lora_task,
+                            &work);
+    } else {
+        const struct lm_lora_module *module = segment_module(&pass->segments[0], work.module);
+        if (module != NULL) {
+            lora_product(pass, pass->parallel, &pass->segments[0], module, x, y, work.ax);
+        }
+    }
+}
+
+/* Appends the new keys and values of one layer to the sessions' caches, and says who sees what. */
+static void sequences_fill(const struct lm_pass *pass, uint32_t layer)
+{
+    const struct lm_config *config = &pass->net->config;
+    const struct lm_layer_acts *acts = &pass->acts->layers[layer];
+    size_t query = lm_query_width(config);
+    size_t width = lm_kv_width(config);
+    for (size_t i = 0; i < pass->span_count; i++) {
+        const struct lm_span *span = &pass->spans[i];
+        const float *k = acts->k + span->row * width;
+        const float *v = acts->v + span->row * width;
+        if (span->cache_k != NULL) {
+            CHECK(span->start + span->count <= span->capacity);
+            size_t base = (size_t)layer * span->capacity * width;
+            size_t size = span->count * width * sizeof(float);
+            memcpy(span->cache_k + base + span->start * width, k, size);
+            memcpy(span->cache_v + base + span->start * width, v, size);
+            k = span->cache_k + base;
+            v = span->cache_v + base;
+        }
+        pass->sequences[i] = (struct kernels_sequence){
+            .row_count = span->count,
+            .start = span->start,
+            .q = acts->q + span->row * query,
+            .k = k,
+            .v = v,
+            .out = acts->attention + span->row * query,
+            .stats = acts->stats == NULL ? NULL : acts->stats + span->row * config->head_count * 2,
+        };
+    }
+}
+
+static void rotate(const struct lm_pass *pass, float *x, uint32_t heads)
+{
+    const struct lm_net *net = pass->net;
+    struct kernels_rope rope = {.rows = pass->rows,
+                                .head_count = heads,
+                                .head_dim = net->config.head_dim,
+                                .x = x,
+                                .stride = (size_t)heads * net->config.head_dim,
+                                .positions = pass->positions,
+                                .cos = net->cos,
+                                .sin = net->sin};
+    kernels_rope(net->kernels, pass->parallel, &rope);
+}
+
+static void attend(const struct lm_pass *pass, uint32_t layer)
+{
+    const struct lm_config *config = &pass->net->config;
+    const struct lm_layer_acts *acts = &pass->acts->layers[layer];
+    project(pass, layer, LM_Q, acts->norm1, acts->q);
+    project(pass, layer, LM_K, acts->norm1, acts->k);
+    project(pass, layer, LM_V, acts->norm1, acts->v);
+    rotate(pass, acts->q, config->head_count);
+    rotate(pass, acts->k, config->kv_head_count);
+    sequences_fill(pass, layer);
+    struct kernels_attention attention = {
+        .head_count = config->head_count,
+        .kv_head_count = config->kv_head_count,
+        .head_dim = config->head_dim,
+        .scale = 1.0F / sqrtf((float)config->head_dim),
+        .q_stride = lm_query_width(config),
+        .kv_stride = lm_kv_width(config),
+        .out_stride = lm_query_width(config),
+        .sequences = pass->sequences,
+        .sequence_count = pass->span_count,
+    };
+    kernels_attention(pass->net->kernels, pass->parallel, &attention);
+}
+
+void lm_forward(const struct lm_pass *pass)
+{
+    const struct lm_net *net = pass->net;
+    const struct lm_config *config = &net->config;
+    struct lm_acts *acts = pass->acts;
+    CHECK(pass->rows >= 1 && pass->rows <= acts->rows);
+    CHECK(pass->segment_count >= 1);
+    size_t rows = pass->rows;
+    size_t count = rows * config->hidden;
+    kernels_embed(net->kernels, pass->parallel, rows, config->hidden,
+                  net->values + net->tensors[lm_tensor_embed()].offset, pass->tokens,
+                  acts->layers[0].x);
+    for (uint32_t i = 0; i < config->layer_count; i++) {
+        const struct lm_layer_acts *layer = &acts->layers[i];
+        float *next = i + 1 < config->layer_count ? acts->layers[i + 1].x : acts->x_out;
+        kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
+                        layer->x, weight_of(net, i, LM_NORM_ATTENTION), layer->norm1, layer->inv1);
+        attend(pass, i);
+        /* norm2 and final are free at this moment: they hold the blocks' outputs. */
+        project(pass, i, LM_O, layer->attention, layer->norm2);
+        kernels_add(net->kernels, pass->parallel, count, layer->x, layer->norm2, layer->mid);
+        kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
+                        layer->mid, weight_of(net, i, LM_NORM_FFN), layer->norm2, layer->inv2);
+        project(pass, i, LM_GATE, layer->norm2, layer->gate);
+        project(pass, i, LM_UP, layer->norm2, layer->up);
+        kernels_swiglu(net->kernels, pass->parallel, rows * config->ffn, layer->gate, layer->up,
+                       layer->act);
+        project(pass, i, LM_DOWN, layer->act, acts->final);
+        kernels_add(net->kernels, pass->parallel, count, layer->mid, acts->final, next);
+    }
+    kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
+                    acts->x_out, net->values + net->tensors[lm_tensor_norm(config)].offset,
+                    acts->final, acts->final_inv);
+}
+
+void lm_head(const struct lm_net *net, const struct parallel *parallel, const float *x,
+             size_t count, float *out_logits)
+{
+    base_product(net, parallel, lm_tensor_head(&net->config), x, count, out_logits);
+}
+
+/* Gradient at the logits of one block: to the head's weights and to the rows. */
+static void head_backward(const struct lm_pass *pass, const struct lm_gradient *gradient,
+                          size_t count)
+{
+    const struct lm_net *net = pass->net;
+    const struct lm_acts *acts = pass->acts;
+    size_t hidden = net->config.hidden;
+    size_t vocab = net->config.vocab;
+    if (gradient->head != NULL) {
+        struct kernels_gemm weights = {.m = vocab,
+                                       .n = hidden,
+                                       .k = count,
+                                       .a = {acts->logits, 1, vocab},
+                                       .b = {acts->head, hidden, 1},
+                                       .c = gradient->head,
+                                       .c_stride = hidden,
+                                       .accumulate = true};
+        kernels_gemm(net->kernels, pass->parallel, &weights);
+    }
+    const float *w = net->values + net->tensors[lm_tensor_head(&net->config)].offset;
+    struct kernels_gemm rows = {.m = count,
+                                .n = hidden,
+                                .k = vocab,
+                                .a = {acts->logits, vocab, 1},
+                                .b = {w, hidden, 1},
+                                .c = acts->head,
+                                .c_stride = hidden};
+    kernels_gemm(net->kernels, pass->parallel, &rows);
+}
+
+void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
+             const struct lm_gradient *gradient, float *out_loss)
+{
+    const struct lm_net *net = pass->net;
+    const struct lm_acts *acts = pass->acts;
+    size_t hidden = net->config.hidden;
+    float weights[LM_HEAD_ROWS];
+    for (size_t i = 0; i < LM_HEAD_ROWS; i++) {
+        weights[i] = targets->weight;
+    }
+    if (gradient != NULL) {
+        memset(acts->dnorm, 0, pass->rows * hidden * sizeof(float));
+    }
+    for (size_t first = 0; first < targets->count; first += LM_HEAD_ROWS) {
+        size_t left = targets->count - first;
+        size_t count = left < LM_HEAD_ROWS ? left : LM_HEAD_ROWS;
+        for (size_t i = 0; i < count; i++) {
+            memcpy(acts->head + i * hidden, acts->final + targets->rows[first + i] * hidden,
+                   hidden * sizeof(float));
+        }
+        lm_head(net, pass->parallel, acts->head, count, acts->logits);
+        struct kernels_cross_entropy entropy = {
+            .rows = count,
+            .vocab = net->config.vocab,
+            .logits = acts->logits,
+            .stride = net->config.vocab,
+            .targets = targets->ids + first,
+            .weights = weights,
+            .out_loss = out_loss + first,
+            .out_dlogits = gradient == NULL ? NULL : acts->logits,
+        };
+        kernels_cross_entropy(net->kernels, pass->parallel, &entropy);
+        if (gradient != NULL) {
+            head_backward(pass, gradient, count);
+            for (size_t i = 0; i < count; i++) {
+                memcpy(acts->dnorm + targets->rows[first + i] * hidden, acts->head + i * hidden,
+                       hidden * sizeof(float));
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+/* net.c - places of tensors, rotary tables, packing, memory of activations. See engine.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/base/note.h"
+#include "shared/lm/engine.h"
+
+static const char *const PROJECTIONS[LM_PROJECTION_COUNT] = {
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+
+const char *lm_projection_name(enum lm_projection projection)
+{
+    CHECK(projection < LM_PROJECTION_COUNT);
+    return PROJECTIONS[projection];
+}
+
+uint32_t lm_projection_in(const struct lm_config *config, enum lm_projection projection)
+{
+    CHECK(projection < LM_PROJECTION_COUNT);
+    return projection == LM_O      ? lm_query_width(config)
+           : projection == LM_DOWN ? config->ffn
+                                   : config->hidden;
+}
+
+uint32_t lm_projection_out(const struct lm_config *config, enum lm_projection projection)
+{
+    CHECK(projection < LM_PROJECTION_COUNT);
+    return projection == LM_Q                             ? lm_query_width(config)
+           : projection == LM_K || projection == LM_V     ? lm_kv_width(config)
+           : projection == LM_GATE || projection == LM_UP ? config->ffn
+                                                          : config->hidden;
+}
+
+void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM_TENSOR_NAME_SIZE])
+{
+    if (tensor == lm_tensor_embed()) {
+        (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.embed_tokens.weight");
+    } else if (tensor == lm_tensor_norm(config)) {
+        (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.norm.weight");
+    } else if (tensor > lm_tensor_norm(config)) {
+        (void)snprintf(out, LM_TENSOR_NAME_SIZE, "lm_head.weight");
+    } else {
+        uint32_t layer = (tensor - 1) / LM_LAYER_TENSORS;
+        uint32_t which = (tensor - 1) % LM_LAYER_TENSORS;
+        if (which == LM_NORM_ATTENTION) {
+            (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.layers.%u.input_layernorm.weight",
+                           layer);
+        } else if (which == LM_NORM_FFN) {
+            (void)snprintf(out, LM_TENSOR_NAME_SIZE,
+                           "model.layers.%u.post_attention_layernorm.weight", layer);
+        } else {
+            (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.layers.%u.%s.%s.weight", layer,
+                           which >= LM_GATE ? "mlp" : "self_attn", PROJECTIONS[which]);
+        }
+    }
+}
+
+static void tensor_place(struct lm_net *net, uint32_t tensor, uint32_t rows, uint32_t columns,
+                         size_t *packed_count)
+{
+    bool matrix = rows > 1;
+    net->tensors[tensor] = (struct lm_tensor){.offset = net->value_count,
+                                              .packed_offset = *packed_count,
+                                              .rows = rows,
+                                              .columns = columns,
+                                              .matrix = matrix};
+    net->value_count += (size_t)rows * columns;
+    *packed_count += matrix ? kernels_packed_count(columns, rows) : 0;
+}
+
+static size_t tensors_place(struct lm_net *net)
+{
+    const struct lm_config *config = &net->config;
+    size_t packed_count = 0;
+    tensor_place(net, lm_tensor_embed(), config->vocab, config->hidden, &packed_count);
+    for (uint32_t layer = 0; layer < config->layer_count; layer++) {
+        for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
+            tensor_place(net, lm_tensor_layer(layer, p), lm_projection_out(config, p),
+                         lm_projection_in(config, p), &packed_count);
+        }
+        tensor_place(net, lm_tensor_layer(layer, LM_NORM_ATTENTION), 1, config->hidden,
+                     &packed_count);
+        tensor_place(net, lm_tensor_layer(layer, LM_NORM_FFN), 1, config->hidden, &packed_count);
+    }
+    tensor_place(net, lm_tensor_norm(config), 1, config->hidden, &packed_count);
+    if (!config->tied) {
+        tensor_place(net, lm_tensor_head(config), config->vocab, config->hidden, &packed_count);
+    }
+    return packed_count;
+}
+
+enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
+                     const struct kernels *kernels, struct note *note)
+{
+    enum err err = lm_config_check(config, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct lm_net made = {.config = *config, .kernels = kernels};
+    if (made.kernels == NULL) {
+        made.kernels = kernels_get(NULL, note);
+        if (made.kernels == NULL) {
+            return ERR_UNAVAILABLE;
+        }
+    }
+    size_t half = config->head_dim / 2;
+    size_t table = half * config->context;
+    float frequency[LM_HEAD_DIM_MAX / 2];
+    made.tensor_count = lm_tensor_norm(config) + (config->tied ? 1 : 2);
+    made.tensors = calloc(made.tensor_count, sizeof *made.tensors);
+    made.cos = malloc(table * sizeof(float));
+    made.sin = malloc(table * sizeof(float));
+    if (made.tensors == NULL || made.cos == NULL || made.sin == NULL) {
+        goto no_memory;
+    }
+    (void)tensors_place(&made);
+    made.values = calloc(made.value_count, sizeof(float));
+    if (made.values == NULL) {
+        goto no_memory;
+    }
+    kernels_rope_frequencies((double)config->rope_theta, config->head_dim, frequency);
+    kernels_rope_table(frequency, half, config->context, made.cos, made.sin);
+    *net = made;
+    return ERR_OK;
+no_memory:
+    lm_net_deinit(&made);
+    return note_set(note, ERR_NO_MEMORY, "no memory for a model of %llu weights",
+                    (unsigned long long)lm_config_weights(config));
+}
+
+void lm_net_deinit(struct lm_net *net)
+{
+    free(net->tensors);
+    free(net->values);
+    free(net->packed);
+    free(net->cos);
+    free(net->sin);
+    *net = (struct lm_net){0};
+}
+
+enum err lm_net_pack(struct lm_net *net)
+{
+    CHECK(net->packed == NULL);
+    const struct lm_tensor *last = &net->tensors[net->tensor_count - 1];
+    if (!last->matrix) {
+        last = &net->tensors[lm_tensor_layer(net->config.layer_count - 1, LM_DOWN)];
+    }
+    size_t count = last->packed_offset + kernels_packed_count(last->columns, last->rows);
+    net->packed = malloc(count * sizeof(float));
+    if (net->packed == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < net->tensor_count; i++) {
+        const struct lm_tensor *tensor = &net->tensors[i];
+        if (tensor->matrix) {
+            struct kernels_matrix b = {net->values + tensor->offset, 1, tensor->columns};
+            kernels_pack(net->kernels, &parallel_serial, tensor->columns, tensor->rows, b,
+                         net->packed + tensor->packed_offset);
+        }
+    }
+    return ERR_OK;
+}
+
+enum err lm_lora_init(struct lm_lora *lora, const struct lm_config *config,
+                      const struct lm_adapter_config *adapter, const float *vector)
+{
+    struct lm_lora_module *modules =
+        calloc((size_t)config->layer_count * LM_PROJECTION_COUNT, sizeof *modules);
+    if (modules == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    for (uint32_t layer = 0; layer < config->layer_count; layer++) {
+        for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
+            struct lm_adapter_place place;
+            if (lm_adapter_offset(config, adapter, layer, p, &place)) {
+                modules[layer * LM_PROJECTION_COUNT + p] =
+                    (struct lm_lora_module){.a = vector + place.a_offset,
+                                            .b = vector + place.b_offset,
+                                            .in = place.in,
+                                            .out = place.out};
+            }
+        }
+    }
+    *lora = (struct lm_lora){
+        .rank = adapter->rank, .scale = adapter->alpha / (float)adapter->rank, .modules = modules};
+    return ERR_OK;
+}
+
+void lm_lora_deinit(struct lm_lora *lora)
+{
+    free(lora->modules);
+    *lora = (struct lm_lora){0};
+}
+
+/* Hands out consecutive pieces of one allocation; with no memory it only counts. */
+struct cut {
+    float *memory;
+    size_t used;
+};
+
+static float *cut_take(struct cut *cut, size_t count)
+{
+    float *piece = cut->memory == NULL ? NULL : cut->memory + cut->used;
+    cut->used += (count + 15) / 16 * 16; /* every piece starts on a cache line */
+    return piece;
+}
+
+static void layer_cut(struct lm_layer_acts *layer, const struct lm_config *config, size_t rows,
+                      uint32_t rank, bool saved, struct cut *cut)
+{
+    layer->x = cut_take(cut, rows * config->hidden);
+    layer->norm1 = cut_take(cut, rows * config->hidden);
+    layer->inv1 = cut_take(cut, rows);
+    layer->q = cut_take(cut, rows * lm_query_width(config));
+    layer->k = cut_take(cut, rows * lm_kv_width(config));
+    layer->v = cut_take(cut, rows * lm_kv_width(config));
+    layer->attention = cut_take(cut, rows * lm_query_width(config));
+    layer->stats = saved ? cut_take(cut, rows * config->head_count * 2) : NULL;
+    layer->mid = saved ? cut_take(cut, rows * config->hidden) : layer->x;
+    layer->norm2 = cut_take(cut, rows * config->hidden);
+    layer->inv2 = cut_take(cut, rows);
+    layer->gate = cut_take(cut, rows * config->ffn);
+    layer->up = cut_take(cut, rows * config->ffn);
+    layer->act = saved ? cut_take(cut, rows * config->ffn) : layer->gate;
+    for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
+        layer->ax[p] = p == 0 || saved ? cut_take(cut, rows * rank) : layer->ax[0];
+    }
+}
+
+static uint32_t width_max(const struct lm_config *config)
+{
+    uint32_t width = config->hidden > config->ffn ? config->hidden : config->ffn;
+    return width > lm_query_width(config) ? width : lm_query_width(config);
+}
+
+static void acts_cut(struct lm_acts *acts, const struct lm_config *config, struct cut *cut)
+{
+    size_t rows = acts->rows;
+    uint32_t wide = width_max(config);
+    for (uint32_t i = 0; i < config->layer_count; i++) {
+        if (i == 0 || acts->saved) {
+            layer_cut(&acts->layers[i], config, rows, acts->rank, acts->saved, cut);
+        } else {
+            acts->layers[i] = acts->layers[0];
+        }
+    }
+    acts->x_out = acts->saved ? cut_take(cut, rows * config->hidden) : acts->layers[0].x;
+    acts->final = cut_take(cut, rows * config->hidden);
+    acts->final_inv = cut_take(cut, rows);
+    acts->lora_u = cut_take(cut, acts->rank > 0 ? rows * wide : 0);
+    acts->head = cut_take(cut, (size_t)LM_HEAD_ROWS * config->hidden);
+    acts->logits = cut_take(cut, (size_t)LM_HEAD_ROWS * config->vocab);
+    if (acts->saved) {
+        acts->dx = cut_take(cut, rows * config->hidden);
+        acts->dnorm = cut_take(cut, rows * config->hidden);
+        acts->dwide = cut_take(cut, rows * wide);
+        acts->dq = cut_take(cut, rows * lm_query_width(config));
+        acts->dk = cut_take(cut, rows * lm_kv_width(config));
+        acts->dv = cut_take(cut, rows * lm_kv_width(config));
+        acts->sdy = cut_take(cut, acts->rank > 0 ? rows * wide : 0);
+        acts->db = cut_take(cut, rows * acts->rank);
+    }
+}
+
+enum err lm_acts_init(struct lm_acts *acts, const struct lm_config *config, size_t rows,
+                      uint32_t rank, bool saved)
+{
+    struct lm_acts made = {.rows = rows, .rank = rank, .saved = saved};
+    made.layers = calloc(config->layer_count, sizeof *made.layers);
+    if (made.layers == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    struct cut cut = {0};
+    acts_cut(&made, config, &cut);
+    cut.memory = aligned_alloc(64, cut.used * sizeof(float));
+    if (cut.memory == NULL) {
+        free(made.layers);
+        return ERR_NO_MEMORY;
+    }
+    made.memory = cut.memory;
+    cut.used = 0;
+    acts_cut(&made, config, &cut);
+    *acts = made;
+    return ERR_OK;
+}
+
+void lm_acts_deinit(struct lm_acts *acts)
+{
+    free(acts->layers);
+    free(acts->memory);
+    *acts = (struct lm_acts){0};
+}
