@@ -62,12 +62,12 @@ MUST_USE enum err datanet_prepare_version(struct datanet *datanet, const struct 
 
 /* Rows from_row... of a version. The text is given only where the datanet's permission is
  * PERMISSION_ALLOWED: rows are not public by themselves. */
-MUST_USE enum err datanet_rows(struct datanet *datanet, const struct ledger *ledger,
+MUST_USE enum err datanet_rows(struct blob_store *blobs, const struct ledger *ledger,
                                const Openledger__V1__ListRowsRequest *request, struct arena *arena,
                                Openledger__V1__ListRowsReply **out_reply, struct note *note);
 
 /* Shows that a row is in a version: the leaf and its path to the root on the ledger. */
-MUST_USE enum err datanet_prove_row(struct datanet *datanet, const struct ledger *ledger,
+MUST_USE enum err datanet_prove_row(struct blob_store *blobs, const struct ledger *ledger,
                                     const Openledger__V1__ProveRowRequest *request,
                                     struct arena *arena, Openledger__V1__RowProof **out_proof,
                                     struct note *note);

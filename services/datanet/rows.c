@@ -129,9 +129,9 @@ enum err datanet_content_check(const struct ledger *ledger,
     uint64_t byte_count = 0;
     err = err != ERR_OK ? err : ledger_contribution_root(decoded, &root, &byte_count, NULL, note);
     if (err == ERR_OK && byte_count != contribution->byte_count) {
-        err = note_set(note, ERR_INVALID, "its rows have %llu bytes, committed were %llu",
-                       (unsigned long long)byte_count,
-                       (unsigned long long)contribution->byte_count);
+        err =
+            note_set(note, ERR_INVALID, "its rows have %llu bytes, committed were %llu",
+                     (unsigned long long)byte_count, (unsigned long long)contribution->byte_count);
     }
     if (err == ERR_OK && !digest_equal(&root, &contribution->root)) {
         char have[DIGEST_TEXT_SIZE];

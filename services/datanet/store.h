@@ -46,9 +46,8 @@ MUST_USE enum err datanet_store_append(struct datanet_store *store,
                                        const struct digest *contribution, uint64_t offset,
                                        struct bytes data, struct note *note);
 /* Appends the whole file to out, whose limit is the ceiling. */
-MUST_USE enum err datanet_store_read(struct datanet_store *store,
-                                     const struct digest *contribution, struct buf *out,
-                                     struct note *note);
+MUST_USE enum err datanet_store_read(struct datanet_store *store, const struct digest *contribution,
+                                     struct buf *out, struct note *note);
 /* Forgets the file (a finished upload lives as a blob); a missing one is fine. */
 MUST_USE enum err datanet_store_discard(struct datanet_store *store,
                                         const struct digest *contribution, struct note *note);
