@@ -18,7 +18,7 @@
 #define TILE_PANELS 1
 #define TILE_HALF 3
 #else
-#define TILE_ROWS 2 /* only so that this header compiles alone: the scalar backend has its own */
+#define TILE_ROWS 4 /* only so that this header compiles alone: the scalar backend has its own */
 #define TILE_PANELS 1
 #define TILE_HALF 2
 #endif
@@ -26,6 +26,19 @@
 
 #define PRODUCT_K 256 /* k in one block: a panel of B and the rows of A stay in the L1 cache */
 #define PRODUCT_COLUMNS 192 /* columns in one block of B: 192 KiB, stays in the L2 cache */
+
+/* Loops over rows and panels of a tile have constant bounds and must vanish, so that its sums live in
+ * registers. Not under a sanitizer, which would check every one of a thousand copies. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TILE_UNROLL
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TILE_UNROLL
+#endif
+#ifndef TILE_UNROLL
+#define TILE_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -50,15 +63,15 @@ struct tile {
 #define TILE_STEP(at, first, last)                                                                 \
     do {                                                                                           \
         vf b_part[8 * V_PARTS];                                                                    \
-        _Pragma("GCC unroll 16") for (int j = 0; j < parts; j++)                                   \
+        TILE_UNROLL for (int j = 0; j < parts; j++)                                                \
         {                                                                                          \
             b_part[j] = v_load(b + (size_t)(j / V_PARTS) * panel_stride + (at)*16 +                \
                                (size_t)(j % V_PARTS) * V_WIDTH);                                   \
         }                                                                                          \
-        _Pragma("GCC unroll 16") for (int i = (first); i < (last); i++)                            \
+        TILE_UNROLL for (int i = (first); i < (last); i++)                                         \
         {                                                                                          \
             vf a_all = v_set1(across ? a_row[0][(at)*a_stride + (size_t)i] : a_row[i][at]);        \
-            _Pragma("GCC unroll 16") for (int j = 0; j < parts; j++)                               \
+            TILE_UNROLL for (int j = 0; j < parts; j++)                                            \
             {                                                                                      \
                 sum[i * parts + j] = v_fma(a_all, b_part[j], sum[i * parts + j]);                  \
             }                                                                                      \
@@ -77,10 +90,10 @@ V_INLINE void tile_run(const int rows, const int panels, const enum tile_shape s
     const float *b = tile->b;
     const float *a_row[TILE_ROWS];
     vf sum[TILE_ROWS * TILE_PANELS * V_PARTS + 8 * V_PARTS];
-#pragma GCC unroll 16
+    TILE_UNROLL
     for (int i = 0; i < rows; i++) {
         a_row[i] = across ? tile->a : tile->a + (size_t)i * a_stride;
-#pragma GCC unroll 16
+        TILE_UNROLL
         for (int j = 0; j < parts; j++) {
             const size_t column = (size_t)j * V_WIDTH;
             const float *c = tile->c + (size_t)i * tile->c_stride;
@@ -92,7 +105,7 @@ V_INLINE void tile_run(const int rows, const int panels, const enum tile_shape s
     }
     size_t p = 0;
     if (shape == TILE_LEAD) {
-#pragma GCC unroll 16
+        TILE_UNROLL
         for (int u = 0; u < rows - 1; u++) {
             if (p < k) {
                 TILE_STEP(p, 0, u + 1);
@@ -104,15 +117,15 @@ V_INLINE void tile_run(const int rows, const int panels, const enum tile_shape s
         TILE_STEP(p, 0, rows);
     }
     if (shape == TILE_TRAIL) {
-#pragma GCC unroll 16
+        TILE_UNROLL
         for (int u = 1; u < rows; u++) {
             TILE_STEP(p, u, rows);
             p++;
         }
     }
-#pragma GCC unroll 16
+    TILE_UNROLL
     for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 16
+        TILE_UNROLL
         for (int j = 0; j < parts; j++) {
             const size_t column = (size_t)j * V_WIDTH;
             float *c = tile->c + (size_t)i * tile->c_stride;
