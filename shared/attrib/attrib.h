@@ -83,8 +83,8 @@ MUST_USE enum err attrib_index_load(struct bytes bytes, struct attrib_index **ou
 /* What the index says of itself. */
 struct attrib_info {
     struct attrib_source source;
-    uint8_t model[LM_DIGEST_SIZE];   /* lm_model_digest */
-    uint8_t adapter[LM_DIGEST_SIZE]; /* lm_adapter_digest */
+    struct digest model;   /* lm_model_digest */
+    struct digest adapter; /* lm_adapter_digest */
     uint32_t row_count;
     uint32_t contributor_count;
     uint32_t dimensions; /* of a row's vector */

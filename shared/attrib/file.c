@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "shared/attrib/index.h"
-#include "shared/lm/safetensors.h"
 
 #define MAGIC "OLATTR01"
 #define MAGIC_SIZE 8U
@@ -77,8 +76,8 @@ enum err attrib_index_save(const struct attrib_index *index, struct buf *out)
     (void)buf_append_u32le(out, index->layout.sketch);
     (void)buf_append(out, index->source.dataset_root.bytes, DIGEST_SIZE);
     (void)buf_append(out, index->source.profile.bytes, DIGEST_SIZE);
-    (void)buf_append(out, index->model, sizeof index->model);
-    (void)buf_append(out, index->adapter, sizeof index->adapter);
+    (void)buf_append(out, index->model.bytes, DIGEST_SIZE);
+    (void)buf_append(out, index->adapter.bytes, DIGEST_SIZE);
     append_config(out, &index->config, &index->shape);
     (void)buf_append_u32le(out, index->row_count);
     (void)buf_append_u32le(out, index->account_count);
@@ -127,8 +126,8 @@ static enum err take_header(struct bytes *in, struct attrib_index *index, uint32
     bool ok = bytes_take_u32le(in, out_sketch) == ERR_OK &&
               bytes_take_copy(in, index->source.dataset_root.bytes, DIGEST_SIZE) == ERR_OK &&
               bytes_take_copy(in, index->source.profile.bytes, DIGEST_SIZE) == ERR_OK &&
-              bytes_take_copy(in, index->model, sizeof index->model) == ERR_OK &&
-              bytes_take_copy(in, index->adapter, sizeof index->adapter) == ERR_OK;
+              bytes_take_copy(in, index->model.bytes, DIGEST_SIZE) == ERR_OK &&
+              bytes_take_copy(in, index->adapter.bytes, DIGEST_SIZE) == ERR_OK;
     for (uint32_t i = 0; ok && i < CONFIG_WORDS + 3; i++) {
         ok = bytes_take_u32le(in, &words[i]) == ERR_OK;
     }
@@ -197,7 +196,7 @@ static bool take_rows(struct bytes *in, struct attrib_index *index)
         row->token_offset = offset;
         ok = bytes_take_u32le(in, &row->contributor) == ERR_OK &&
              bytes_take_u32le(in, &row->token_count) == ERR_OK &&
-             row->contributor < index->account_count && row->token_count >= 2 &&
+             row->contributor < index->account_count && row->token_count >= 1 &&
              row->token_count <= ATTRIB_ROW_TOKENS_MAX;
         offset += row->token_count;
         ok = ok && offset <= index->token_count;
@@ -231,7 +230,7 @@ static bool take_vectors(struct bytes *in, struct attrib_index *index)
     size_t values = (size_t)index->row_count * index->layout.dimensions;
     for (size_t i = 0; ok && i < values; i++) {
         ok = bytes_take_u16le(in, &index->vectors[i]) == ERR_OK &&
-             isfinite(safetensors_from_bf16(index->vectors[i]));
+             isfinite(attrib_from_bf16(index->vectors[i]));
     }
     return ok;
 }

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "shared/attrib/jacobi.h"
 #include "shared/base/check.h"
-#include "shared/lm/safetensors.h"
 
 #define DAMPING 0.1 /* of the mean curvature in a matrix */
 
@@ -210,8 +210,8 @@ static enum err condition(struct attrib_index *index, float *raw, double *factor
     for (uint32_t row = 0; err == ERR_OK && row < index->row_count; row++) {
         float *vector = raw + (size_t)row * dimensions;
         err = attrib_whiten(index, vector);
-        for (uint32_t d = 0; err == ERR_OK && d < dimensions; d++) {
-            index->vectors[(size_t)row * dimensions + d] = safetensors_to_bf16(vector[d]);
+        if (err == ERR_OK) {
+            kernels_to_bf16(dimensions, vector, index->vectors + (size_t)row * dimensions);
         }
     }
     free(squares);
@@ -315,8 +315,8 @@ static enum err check_rows(const struct attrib_row *rows, uint32_t row_count, ui
     *out_tokens = 0;
     for (uint32_t i = 0; i < row_count; i++) {
         const struct lm_example *example = &rows[i].example;
-        if (example->count < 2 || example->count > ATTRIB_ROW_TOKENS_MAX) {
-            return note_set(note, ERR_RANGE, "row %u has %u tokens, the bounds are 2 and %u", i,
+        if (example->count < 1 || example->count > ATTRIB_ROW_TOKENS_MAX) {
+            return note_set(note, ERR_RANGE, "row %u has %u tokens, the bounds are 1 and %u", i,
                             example->count, ATTRIB_ROW_TOKENS_MAX);
         }
         for (uint32_t t = 0; t < example->count; t++) {
@@ -349,8 +349,8 @@ enum err attrib_index_build(const struct lm_model *model, const struct lm_adapte
     index->source = *source;
     index->config = *lm_model_config(model);
     index->shape = *lm_adapter_get_config(adapter);
-    lm_model_digest(model, index->model);
-    lm_adapter_digest(adapter, index->adapter);
+    lm_model_digest(model, &index->model);
+    lm_adapter_digest(adapter, &index->adapter);
     index->row_count = row_count;
     enum err err = check_rows(rows, row_count, index->config.vocab, &index->token_count, note);
     if (err == ERR_OK) {
@@ -393,13 +393,13 @@ void attrib_index_info(const struct attrib_index *index, struct attrib_info *out
 {
     *out = (struct attrib_info){
         .source = index->source,
+        .model = index->model,
+        .adapter = index->adapter,
         .row_count = index->row_count,
         .contributor_count = index->account_count,
         .dimensions = index->layout.dimensions,
         .sketch = index->layout.sketch,
     };
-    memcpy(out->model, index->model, sizeof out->model);
-    memcpy(out->adapter, index->adapter, sizeof out->adapter);
 }
 
 const struct account_id *attrib_index_contributor(const struct attrib_index *index, uint32_t row)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <string.h>
 
 #include "shared/attrib/attrib.h"
 #include "shared/attrib/project.h"
@@ -19,8 +20,8 @@ struct index_row {
 
 struct attrib_index {
     struct attrib_source source;
-    uint8_t model[LM_DIGEST_SIZE];
-    uint8_t adapter[LM_DIGEST_SIZE];
+    struct digest model;
+    struct digest adapter;
     struct lm_adapter_config shape;
     struct lm_config config;
     struct attrib_layout layout; /* derived from config, shape and sketch */
@@ -43,6 +44,15 @@ struct attrib_index {
 
     struct spans *spans; /* derived from tokens */
 };
+
+/* bf16 is the upper half of a float: exact. */
+static inline float attrib_from_bf16(uint16_t value)
+{
+    uint32_t bits = (uint32_t)value << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
 
 /* Takes memory for counts that are set already and derives what is derived (layout excepted). */
 MUST_USE enum err attrib_index_allocate(struct attrib_index *index);

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/lm/safetensors.h"
-
 #define ROWS_MIN 8U         /* fewer scores have no meaningful spread */
 #define MAD_TO_SIGMA 1.4826 /* of a normal distribution */
 #define LANES 4U
@@ -78,7 +76,7 @@ static void score_row(void *argument, uint32_t row)
     const uint16_t *vector = work->index->vectors + (size_t)row * dimensions;
     double lanes[LANES] = {0};
     for (uint32_t d = 0; d < dimensions; d++) {
-        lanes[d % LANES] += (double)safetensors_from_bf16(vector[d]) * (double)work->query[d];
+        lanes[d % LANES] += (double)attrib_from_bf16(vector[d]) * (double)work->query[d];
     }
     work->scores[row] = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
@@ -172,13 +170,13 @@ enum err attrib_measure_create(const struct attrib_index *index, const struct lm
                                const struct parallel *parallel, struct attrib_measure **out,
                                struct note *note)
 {
-    uint8_t digest[LM_DIGEST_SIZE];
-    lm_model_digest(model, digest);
-    if (memcmp(digest, index->model, sizeof digest) != 0) {
+    struct digest digest;
+    lm_model_digest(model, &digest);
+    if (!digest_equal(&digest, &index->model)) {
         return note_set(note, ERR_CONFLICT, "index was built for another base model");
     }
-    lm_adapter_digest(adapter, digest);
-    if (memcmp(digest, index->adapter, sizeof digest) != 0) {
+    lm_adapter_digest(adapter, &digest);
+    if (!digest_equal(&digest, &index->adapter)) {
         return note_set(note, ERR_CONFLICT, "index was built for another adapter");
     }
     struct joined joined = {0};
