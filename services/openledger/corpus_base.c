@@ -2,14 +2,15 @@
  *
  * About a third of the passages, three quarters of the glosses and half the jargon are questions and
  * answers in the chat format, so that the base knows it before any adapter does; the rest is plain.
- * One document in a hundred is held out. */
+ * One document in 25 (of the many short glosses, in 100) is held out. */
 #include <string.h>
 
 #include "services/openledger/corpus.h"
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 
-#define HELDOUT_ONE_IN 100U
+#define HELDOUT_ONE_IN 25U
+#define GLOSS_HELDOUT_ONE_IN 100U
 #define CHAT_PERCENT 33U       /* of passages */
 #define GLOSS_CHAT_PERCENT 75U /* of glosses */
 #define JARGON_CHAT_PERCENT 50U
@@ -111,7 +112,8 @@ enum err corpus_base_rows(const struct corpus *corpus, struct buf *train, struct
         if (doc->demo) {
             continue;
         }
-        bool held = corpus_hash("heldout", doc->id, 0) % HELDOUT_ONE_IN == 0;
+        uint32_t one_in = doc->kind == CORPUS_GLOSS ? GLOSS_HELDOUT_ONE_IN : HELDOUT_ONE_IN;
+        bool held = corpus_hash("heldout", doc->id, 0) % one_in == 0;
         struct buf *out = held ? heldout : train;
         struct corpus_counts *to = held ? &unused : counts;
         switch (doc->kind) {

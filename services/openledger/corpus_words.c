@@ -11,7 +11,7 @@
 
 #define COMMAND_TIMEOUT_MS 60000U
 #define ENTRY_MIN 60U        /* bytes of a definition worth a row */
-#define GLOSS_ONE_IN 2U      /* WordNet has twice what a small model should read */
+#define GLOSS_ONE_IN 3U      /* WordNet has more than a small model should read */
 #define GLOSS_SYNONYMS_MAX 4 /* named in an answer */
 
 /* --- the Jargon File: dictd's index (word, offset, size in base 64) over a gzip file --- */

@@ -496,7 +496,7 @@ enum err lm_bpe_train(struct lm_bpe *bpe, uint32_t vocab, const char *const *spe
             continue;
         }
         err = merge_pair(bpe, top.pair);
-        if (progress != NULL && bpe->vocab % 64 == 0) {
+        if (progress != NULL && bpe->vocab % 512 == 0) {
             progress(context, bpe->vocab, vocab);
         }
     }
