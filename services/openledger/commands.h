@@ -5,4 +5,6 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+int cmd_corpus(int argc, char **argv);
 int cmd_pretrain(int argc, char **argv);
+int cmd_tokenizer(int argc, char **argv);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "services/openledger/commands.h"
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/platform/file.h"
@@ -83,7 +84,7 @@ static enum err make_base(const struct corpus *corpus, const char *out, struct n
     return err;
 }
 
-int corpus_command(int argc, char **argv)
+int cmd_corpus(int argc, char **argv)
 {
     struct settings *settings = NULL;
     struct corpus corpus = {0};

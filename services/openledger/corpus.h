@@ -90,7 +90,3 @@ struct corpus_counts {
 /* Appends the base model's rows, training and held-out apart. */
 MUST_USE enum err corpus_base_rows(const struct corpus *corpus, struct buf *train,
                                    struct buf *heldout, struct corpus_counts *counts);
-
-/* The commands, called with argv[0] being their name. Return the exit code. */
-int corpus_command(int argc, char **argv);
-int tokenizer_command(int argc, char **argv);

@@ -2,14 +2,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "services/openledger/corpus.h"
+#include "services/openledger/commands.h"
 
 static const struct {
     const char *name, *summary;
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
-    {"corpus", "cut installed public texts into training rows", corpus_command},
-    {"tokenizer", "learn a vocabulary, encode, decode", tokenizer_command},
+    {"corpus", "cut installed public texts into training rows", cmd_corpus},
+    {"pretrain", "train a base model from text", cmd_pretrain},
+    {"tokenizer", "learn a vocabulary, encode, decode", cmd_tokenizer},
 };
 
 static void show_help(void)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/openledger/commands.h"
 #include "services/openledger/corpus.h"
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
@@ -212,7 +213,7 @@ static enum err decode(const struct settings *settings, const struct lm_tokenize
     return err;
 }
 
-int tokenizer_command(int argc, char **argv)
+int cmd_tokenizer(int argc, char **argv)
 {
     struct settings *settings = NULL;
     struct lm_tokenizer *tokenizer = NULL;
