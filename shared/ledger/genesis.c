@@ -1,0 +1,208 @@
+/* genesis.c - the genesis file: proto3 JSON of Genesis, checked whole, then turned into state. */
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/crypto/sha256.h"
+#include "shared/json/message.h"
+#include "shared/ledger/batch.h"
+#include "shared/ledger/machine.h"
+#include "shared/ledger/tx.h"
+
+/* Bounds within which governance may set parameters. */
+enum {
+    BP_TOTAL = 10000,
+    PLATFORM_BP_MAX = 5000,
+    DEADLINE_BLOCKS_MAX = 1000000,
+    COMMUNITY_PERCENT = 60 /* community and ecosystem together hold more than this */
+};
+#define WINDOW_MS_MAX UINT64_C(2592000000)      /* 30 days */
+#define VALIDITY_MS_MIN UINT64_C(1000)          /* one second */
+#define VALIDITY_MS_MAX UINT64_C(3600000)       /* one hour */
+#define VEST_MS_MAX UINT64_C(1000000000000)     /* about 31 years, for cliff and vesting each */
+#define TIME_MS_MAX UINT64_C(32503680000000)    /* the year 3000 */
+#define MINIMUM_BOND_MAX_OPEN UINT64_C(1000000) /* OPEN */
+#define STAKE_UNIT UINT64_C(1000000000)         /* base units; the grain of pro-rata payments */
+
+static enum err parameters_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,
+                                struct note *note)
+{
+    const Openledger__V1__Parameters *from = genesis->parameters;
+    if (from == NULL) {
+        return note_set(note, ERR_INVALID, "genesis has no parameters");
+    }
+    uint64_t sum =
+        (uint64_t)from->platform_bp + from->model_bp + from->stakers_bp + from->contributors_bp;
+    if (sum != BP_TOTAL || from->platform_bp > PLATFORM_BP_MAX || from->contributors_bp == 0) {
+        return note_set(note, ERR_RANGE,
+                        "fee parts sum to %llu of %d, platform is at most %d, contributors above 0",
+                        (unsigned long long)sum, BP_TOTAL, PLATFORM_BP_MAX);
+    }
+    if (from->share_deadline_blocks == 0 || from->share_deadline_blocks > DEADLINE_BLOCKS_MAX ||
+        from->settlement_window_ms > WINDOW_MS_MAX) {
+        return note_set(note, ERR_RANGE,
+                        "shareDeadlineBlocks must be 1 to %d, settlementWindowMs at most %llu",
+                        DEADLINE_BLOCKS_MAX, (unsigned long long)WINDOW_MS_MAX);
+    }
+    if (from->validity_max_ms < VALIDITY_MS_MIN || from->validity_max_ms > VALIDITY_MS_MAX) {
+        return note_set(note, ERR_RANGE, "validityMaxMs must be %llu to %llu",
+                        (unsigned long long)VALIDITY_MS_MIN, (unsigned long long)VALIDITY_MS_MAX);
+    }
+    if (genesis->sequencer_key.len != PUBLIC_KEY_SIZE ||
+        genesis->platform_account.len != ACCOUNT_ID_SIZE) {
+        return note_set(note, ERR_INVALID, "sequencerKey and platformAccount have 32 bytes each");
+    }
+    struct ledger_parameters parameters = {
+        .platform_bp = from->platform_bp,
+        .model_bp = from->model_bp,
+        .stakers_bp = from->stakers_bp,
+        .contributors_bp = from->contributors_bp,
+        .share_deadline_blocks = from->share_deadline_blocks,
+        .settlement_window_ms = from->settlement_window_ms,
+        .validity_max_ms = from->validity_max_ms,
+    };
+    enum err err =
+        ledger_amount_parse(from->minimum_bond, "minimumBond", &parameters.minimum_bond, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (amount_compare(parameters.minimum_bond, amount_from_units(STAKE_UNIT)) < 0 ||
+        amount_compare(parameters.minimum_bond, amount_from_open(MINIMUM_BOND_MAX_OPEN)) > 0) {
+        return note_set(note, ERR_RANGE, "minimumBond must be 0.000000001 to %llu",
+                        (unsigned long long)MINIMUM_BOND_MAX_OPEN);
+    }
+    memcpy(parameters.platform.bytes, genesis->platform_account.data, ACCOUNT_ID_SIZE);
+    memcpy(parameters.sequencer.bytes, genesis->sequencer_key.data, PUBLIC_KEY_SIZE);
+    (void)state_add(ledger->state, STATE_PARAMETERS, &parameters);
+    return ERR_OK;
+}
+
+static enum err allocation_load(struct ledger *ledger, const Openledger__V1__Allocation *from,
+                                struct amount *out_amount, struct note *note)
+{
+    struct ledger_account account = {0};
+    if (from->account.len != ACCOUNT_ID_SIZE) {
+        return note_set(note, ERR_INVALID, "account has %zu bytes, not 32", from->account.len);
+    }
+    memcpy(account.id.bytes, from->account.data, ACCOUNT_ID_SIZE);
+    if (state_get(ledger->state, STATE_ACCOUNT, &account) != NULL) {
+        return note_set(note, ERR_CONFLICT, "the account has an allocation already");
+    }
+    if (from->key.len != 0) {
+        struct account_id owner;
+        if (from->key.len != PUBLIC_KEY_SIZE) {
+            return note_set(note, ERR_INVALID, "key has %zu bytes, not 32", from->key.len);
+        }
+        memcpy(account.key.bytes, from->key.data, PUBLIC_KEY_SIZE);
+        account_id_from_key(&account.key, &owner);
+        if (!account_id_equal(&owner, &account.id)) {
+            return note_set(note, ERR_INVALID, "the account is not the hash of its key");
+        }
+        account.has_key = true;
+    }
+    if (!text_valid(from->name, LEDGER_NAME_MAX)) {
+        return note_set(note, ERR_INVALID, "name is not UTF-8 text of at most %d bytes",
+                        LEDGER_NAME_MAX);
+    }
+    memcpy(account.name, from->name, strlen(from->name));
+    enum err err = ledger_amount_parse(from->amount, "amount", &account.balance, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (from->cliff_ms > VEST_MS_MAX || from->vest_ms > VEST_MS_MAX) {
+        return note_set(note, ERR_RANGE, "cliffMs and vestMs are at most %llu",
+                        (unsigned long long)VEST_MS_MAX);
+    }
+    if (from->cliff_ms != 0 || from->vest_ms != 0) {
+        account.vesting = account.balance;
+        account.cliff_at_ms = ledger->head.time_ms + from->cliff_ms;
+        account.vest_ms = from->vest_ms;
+    }
+    (void)state_add(ledger->state, STATE_ACCOUNT, &account);
+    *out_amount = account.balance;
+    return ERR_OK;
+}
+
+static enum err allocations_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,
+                                 struct note *note)
+{
+    static const char *const CATEGORIES[] = {"community", "ecosystem", "team", "investors",
+                                             "liquidity"};
+    enum { CATEGORY_COUNT = sizeof CATEGORIES / sizeof CATEGORIES[0], COMMON_COUNT = 2 };
+    struct amount total = AMOUNT_ZERO, common = AMOUNT_ZERO;
+    const struct amount supply = amount_from_open(AMOUNT_SUPPLY_OPEN);
+    if (genesis->n_allocations > LEDGER_ALLOCATIONS_MAX) {
+        return note_set(note, ERR_LIMIT, "genesis has %zu allocations, the limit is %d",
+                        genesis->n_allocations, LEDGER_ALLOCATIONS_MAX);
+    }
+    for (size_t i = 0; i < genesis->n_allocations; i++) {
+        const Openledger__V1__Allocation *allocation = genesis->allocations[i];
+        struct amount amount = AMOUNT_ZERO;
+        enum err err = allocation_load(ledger, allocation, &amount, note);
+        if (err == ERR_OK && amount_add(total, amount, &total) != ERR_OK) {
+            err = note_set(note, ERR_RANGE, "the sum is too large");
+        }
+        if (err != ERR_OK) {
+            return note_wrap(note, err, "allocation %zu", i);
+        }
+        size_t category = 0;
+        while (category < CATEGORY_COUNT &&
+               strcmp(CATEGORIES[category], allocation->category) != 0) {
+            category++;
+        }
+        if (category == CATEGORY_COUNT) {
+            return note_set(note, ERR_INVALID, "allocation %zu: category \"%.32s\" is unknown", i,
+                            allocation->category);
+        }
+        if (category < COMMON_COUNT) {
+            CHECK(amount_add(common, amount, &common) == ERR_OK);
+        }
+    }
+    char text[AMOUNT_TEXT_SIZE];
+    if (!amount_equal(total, supply)) {
+        return note_set(note, ERR_INVALID, "allocations sum to %s OPEN, not %llu",
+                        amount_format(total, text), (unsigned long long)AMOUNT_SUPPLY_OPEN);
+    }
+    const struct amount bound = amount_from_open(AMOUNT_SUPPLY_OPEN / 100 * COMMUNITY_PERCENT);
+    if (amount_compare(common, bound) <= 0) {
+        return note_set(note, ERR_INVALID,
+                        "community and ecosystem hold %s OPEN, which is not above %d %%",
+                        amount_format(common, text), COMMUNITY_PERCENT);
+    }
+    return ERR_OK;
+}
+
+enum err genesis_load(struct ledger *ledger, struct bytes bytes, struct note *note)
+{
+    if (bytes.size > LEDGER_GENESIS_MAX) {
+        return note_set(note, ERR_LIMIT, "genesis has %zu bytes, the limit is %u", bytes.size,
+                        LEDGER_GENESIS_MAX);
+    }
+    ProtobufCMessage *message = NULL;
+    enum err err = json_to_message(bytes, LEDGER_GENESIS_MAX, &openledger__v1__genesis__descriptor,
+                                   NULL, &message, note);
+    if (err != ERR_OK) {
+        return note_wrap(note, err, "genesis");
+    }
+    const Openledger__V1__Genesis *genesis = (Openledger__V1__Genesis *)message;
+    buf_append_bytes(&ledger->genesis, bytes);
+    err = buf_err(&ledger->genesis);
+    if (err == ERR_OK && !ledger_name_valid(genesis->chain_name)) {
+        err = note_set(note, ERR_INVALID, "genesis: chainName is not a name");
+    }
+    if (err == ERR_OK && genesis->time_ms > TIME_MS_MAX) {
+        err = note_set(note, ERR_RANGE, "genesis: timeMs is beyond the year 3000");
+    }
+    if (err == ERR_OK) {
+        sha256(bytes, &ledger->head.chain_id);
+        ledger->head.entry_hash = ledger->head.chain_id;
+        ledger->head.header_hash = ledger->head.chain_id;
+        ledger->head.time_ms = genesis->time_ms;
+        ledger->head.epoch = 1;
+        memcpy(ledger->chain_name, genesis->chain_name, strlen(genesis->chain_name));
+        err = parameters_load(ledger, genesis, note);
+        err = err ? err : allocations_load(ledger, genesis, note);
+        err = err ? note_wrap(note, err, "genesis") : err;
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}

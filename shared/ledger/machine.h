@@ -1,0 +1,115 @@
+/* machine.h - what the files of this room share while an entry is applied. Internal to this room. */
+#pragma once
+
+#include "openledger/v1/ledger.pb-c.h"
+#include "shared/ledger/ledger.h"
+#include "shared/ledger/state.h"
+#include "shared/merkle/merkle.h"
+
+/* Transaction ids by the end of their validity: a min-heap, derived from the state. */
+struct expiry {
+    uint64_t valid_until_ms;
+    struct digest id;
+};
+
+struct ledger {
+    struct state *state;
+    struct buf genesis;
+    char chain_name[LEDGER_NAME_MAX + 1];
+    struct ledger_head head;
+    struct merkle_tree entries;  /* of the block being built */
+    struct merkle_tree postings; /* likewise */
+    struct merkle_tree headers;
+    struct expiry *expiries;
+    size_t expiry_count, expiry_capacity;
+    const struct ledger_receipt *waiting; /* no receipt before it (in log order) is waiting */
+};
+
+/* One entry while it is being applied. */
+struct step {
+    struct ledger *ledger;
+    struct state *state;
+    const struct ledger_blobs *blobs;
+    struct ledger_effects *effects;
+    struct note *note;
+    uint64_t index;
+    uint64_t time_ms;
+    struct digest tx;
+    struct account_id sender;
+    const Openledger__V1__SignedTx *signed_tx; /* for rules that want a further signer */
+};
+
+/* Moves money: a debit and a credit leg; nothing when amount is zero. ERR_FUNDS: from cannot pay (its
+ * locked part does not count). reference may be NULL. reason: a constant. */
+MUST_USE enum err step_pay(struct step *step, const struct account_id *from,
+                           const struct account_id *to, struct amount amount, const char *reason,
+                           const struct digest *reference);
+/* One leg alone, for splits whose legs sum to zero together. */
+MUST_USE enum err step_leg(struct step *step, const struct account_id *account, bool credit,
+                           struct amount amount, const char *reason,
+                           const struct digest *reference);
+/* Notes that this receipt was touched, for indexes. */
+void step_receipt(struct step *step, const struct digest *receipt);
+
+/* Field checks; errors are ERR_INVALID and name the field. */
+MUST_USE enum err step_digest(struct step *step, ProtobufCBinaryData field, const char *name,
+                              struct digest *out);
+MUST_USE enum err step_account(struct step *step, ProtobufCBinaryData field, const char *name,
+                               struct account_id *out);
+/* text: at most max bytes of UTF-8 without control characters (newline and tab are allowed). */
+MUST_USE enum err step_text(struct step *step, const char *text, size_t max, const char *name,
+                            char *out);
+MUST_USE enum err step_name(struct step *step, const char *text, const char *what, char *out);
+/* amount: canonical and not zero. */
+MUST_USE enum err step_amount(struct step *step, const char *text, const char *name,
+                              struct amount *out);
+
+/* "%.8s.." of a digest or account for notes. */
+struct short_hex {
+    char text[20];
+};
+struct short_hex short_hex(const uint8_t bytes[DIGEST_SIZE]);
+
+bool text_valid(const char *text, size_t max);
+
+/* Did account sign this transaction with key? (The signature itself was checked.) */
+bool step_signed_by(const struct step *step, const struct account_id *account,
+                    const struct public_key *key);
+
+/* One rule per action; each checks everything, then changes. rules_data.c, rules_money.c, settle.c. */
+#define LEDGER_RULES(X)                                                                            \
+    X(OPEN_ACCOUNT, open_account, OpenAccount)                                                     \
+    X(TRANSFER, transfer, Transfer)                                                                \
+    X(CREATE_DATANET, create_datanet, CreateDatanet)                                               \
+    X(COMMIT_ROWS, commit_rows, CommitRows)                                                        \
+    X(REVIEW_CONTRIBUTION, review_contribution, ReviewContribution)                                \
+    X(PUBLISH_VERSION, publish_version, PublishVersion)                                            \
+    X(REGISTER_MODEL, register_model, RegisterModel)                                               \
+    X(SUBMIT_JOB, submit_job, SubmitJob)                                                           \
+    X(CLAIM_JOB, claim_job, ClaimJob)                                                              \
+    X(COMPLETE_JOB, complete_job, CompleteJob)                                                     \
+    X(FAIL_JOB, fail_job, FailJob)                                                                 \
+    X(PUBLISH_ADAPTER, publish_adapter, PublishAdapter)                                            \
+    X(PUBLISH_INDEX, publish_index, PublishIndex)                                                  \
+    X(OPEN_GRANT, open_grant, OpenGrant)                                                           \
+    X(OPEN_LEASE, open_lease, OpenLease)                                                           \
+    X(CLOSE_GRANT, close_grant, CloseGrant)                                                        \
+    X(SETTLE_RECEIPTS, settle_receipts, SettleReceipts)                                            \
+    X(SETTLE_SHARES, settle_shares, SettleShares)                                                  \
+    X(BOND, bond, Bond)                                                                            \
+    X(UNBOND, unbond, Unbond)                                                                      \
+    X(ROTATE_KEY, rotate_key, RotateKey)
+
+#define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \
+    enum err rule_##lower(struct step *step, const Openledger__V1__##Message *action);
+LEDGER_RULES(LEDGER_RULE_DECLARE)
+#undef LEDGER_RULE_DECLARE
+
+/* At a seal of this height: parts that waited too long go to their treasuries. */
+MUST_USE enum err settle_overdue(struct step *step, uint64_t height);
+
+/* Fills the state from a genesis file: genesis.c. */
+MUST_USE enum err genesis_load(struct ledger *ledger, struct bytes genesis, struct note *note);
+
+/* Rebuilds what is derived from the state (heap of expiries, first waiting receipt). */
+void ledger_derive(struct ledger *ledger);

@@ -1,0 +1,294 @@
+/* proof.c - see proof.h. */
+#include "shared/ledger/proof.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/base/hex.h"
+#include "shared/crypto/signed_note.h"
+#include "shared/ledger/batch.h"
+#include "shared/ledger/tx.h"
+#include "shared/merkle/merkle.h"
+
+static const char ORIGIN_PREFIX[] = "openledger/";
+
+const char *ledger_origin(const struct digest *chain_id, char out[LEDGER_ORIGIN_SIZE])
+{
+    memcpy(out, ORIGIN_PREFIX, sizeof ORIGIN_PREFIX);
+    (void)hex_encode(chain_id->bytes, DIGEST_SIZE, out + sizeof ORIGIN_PREFIX - 1);
+    return out;
+}
+
+enum err ledger_checkpoint_sign(const struct digest *chain_id, uint64_t height,
+                                const struct digest *root, const struct key_pair *keys,
+                                struct buf *out)
+{
+    struct checkpoint checkpoint = {.leaf_count = height, .root = *root};
+    (void)ledger_origin(chain_id, checkpoint.origin);
+    struct buf body;
+    buf_init(&body, SIGNED_NOTE_MAX);
+    enum err err = checkpoint_format(&checkpoint, (struct bytes){0}, &body);
+    if (err == ERR_OK) {
+        err = signed_note_sign(buf_bytes(&body), checkpoint.origin, keys, out);
+    }
+    buf_deinit(&body);
+    return err;
+}
+
+enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct digest *chain_id,
+                                  const struct public_key *key, uint64_t *out_height,
+                                  struct digest *out_root, struct note *note)
+{
+    char origin[LEDGER_ORIGIN_SIZE];
+    const struct signed_note_key signer = {.name = ledger_origin(chain_id, origin), .key = *key};
+    struct bytes body;
+    struct checkpoint checkpoint;
+    enum err err = signed_note_verify(note_bytes, &signer, 1, &body, note);
+    err = err ? err : checkpoint_parse(body, &checkpoint, NULL, note);
+    if (err != ERR_OK) {
+        return note_wrap(note, err, "checkpoint");
+    }
+    if (strcmp(checkpoint.origin, origin) != 0) {
+        return note_set(note, ERR_INVALID, "checkpoint: it is of another log, \"%.80s\"",
+                        checkpoint.origin);
+    }
+    *out_height = checkpoint.leaf_count;
+    *out_root = checkpoint.root;
+    return ERR_OK;
+}
+
+enum err ledger_posting_encode(uint64_t index, uint32_t leg_number, const struct ledger_leg *leg,
+                               struct buf *out)
+{
+    char amount[AMOUNT_TEXT_SIZE], reason[32];
+    Openledger__V1__Posting posting = OPENLEDGER__V1__POSTING__INIT;
+    (void)amount_format(leg->amount, amount);
+    CHECK(strlen(leg->reason) < sizeof reason);
+    memcpy(reason, leg->reason, strlen(leg->reason) + 1);
+    posting.index = index;
+    posting.leg = leg_number;
+    posting.account = ledger_binary(leg->account.bytes, ACCOUNT_ID_SIZE);
+    posting.credit = leg->credit;
+    posting.amount = amount;
+    posting.reason = reason;
+    if (leg->has_reference) {
+        posting.reference = ledger_binary(leg->reference.bytes, DIGEST_SIZE);
+    }
+    return ledger_pack(&posting.base, out);
+}
+
+enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *out,
+                           struct note *note)
+{
+    struct merkle_proof path, header_path;
+    Openledger__V1__BlockHeader *header =
+        openledger__v1__block_header__unpack(NULL, parts->header.size, parts->header.data);
+    if (header == NULL || header->height == 0) {
+        openledger__v1__block_header__free_unpacked(header, NULL);
+        return note_set(note, ERR_CORRUPT, "the block's header cannot be decoded");
+    }
+    uint64_t header_index = header->height - 1;
+    openledger__v1__block_header__free_unpacked(header, NULL);
+    enum err err = merkle_prove((struct merkle_leaves){parts->leaves, parts->leaf_count},
+                                parts->leaf_index, &path);
+    if (err == ERR_OK) {
+        err = merkle_prove((struct merkle_leaves){parts->headers, parts->header_count},
+                           header_index, &header_path);
+    }
+    if (err != ERR_OK) {
+        return note_set(note, err, "leaf %llu of %llu in block %llu of %llu cannot be proved",
+                        (unsigned long long)parts->leaf_index,
+                        (unsigned long long)parts->leaf_count, (unsigned long long)header_index + 1,
+                        (unsigned long long)parts->header_count);
+    }
+    char checkpoint[SIGNED_NOTE_MAX + 1];
+    if (parts->checkpoint.size > SIGNED_NOTE_MAX) {
+        return note_set(note, ERR_LIMIT, "the checkpoint has %zu bytes", parts->checkpoint.size);
+    }
+    memcpy(checkpoint, parts->checkpoint.data, parts->checkpoint.size);
+    checkpoint[parts->checkpoint.size] = '\0';
+    ProtobufCBinaryData items[MERKLE_PATH_MAX], header_items[MERKLE_PATH_MAX];
+    for (uint32_t i = 0; i < path.path_count; i++) {
+        items[i] = ledger_binary(path.path[i].bytes, DIGEST_SIZE);
+    }
+    for (uint32_t i = 0; i < header_path.path_count; i++) {
+        header_items[i] = ledger_binary(header_path.path[i].bytes, DIGEST_SIZE);
+    }
+    Openledger__V1__InclusionProof proof = OPENLEDGER__V1__INCLUSION_PROOF__INIT;
+    proof.leaf = ledger_binary(parts->leaf.data, parts->leaf.size);
+    proof.posting = parts->posting;
+    proof.leaf_index = parts->leaf_index;
+    proof.leaf_count = parts->leaf_count;
+    proof.n_path = path.path_count;
+    proof.path = items;
+    proof.header = ledger_binary(parts->header.data, parts->header.size);
+    proof.header_index = header_index;
+    proof.n_header_path = header_path.path_count;
+    proof.header_path = header_items;
+    proof.checkpoint = checkpoint;
+    return ledger_pack(&proof.base, out);
+}
+
+/* ---- checking ----------------------------------------------------------------------------------- */
+
+static enum err path_take(const ProtobufCBinaryData *items, size_t count, uint64_t leaf_index,
+                          struct merkle_proof *out)
+{
+    if (count > MERKLE_PATH_MAX) {
+        return ERR_INVALID;
+    }
+    *out = (struct merkle_proof){.leaf_index = leaf_index, .path_count = (uint32_t)count};
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].len != DIGEST_SIZE) {
+            return ERR_INVALID;
+        }
+        memcpy(out->path[i].bytes, items[i].data, DIGEST_SIZE);
+    }
+    return ERR_OK;
+}
+
+static bool path_leads(const ProtobufCBinaryData *items, size_t count, uint64_t leaf_index,
+                       const struct merkle_head *head, struct bytes leaf)
+{
+    struct merkle_proof path;
+    return path_take(items, count, leaf_index, &path) == ERR_OK &&
+           merkle_verify(head, &path, leaf.data, leaf.size);
+}
+
+static enum err posting_claim(struct bytes leaf, struct ledger_proof_claim *claim,
+                              struct note *note)
+{
+    ProtobufCMessage *message = NULL;
+    enum err err =
+        ledger_unpack(&openledger__v1__posting__descriptor, "posting", leaf, &message, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    const Openledger__V1__Posting *posting = (Openledger__V1__Posting *)message;
+    bool fits = posting->account.len == ACCOUNT_ID_SIZE &&
+                strlen(posting->reason) < sizeof claim->reason &&
+                (posting->reference.len == 0 || posting->reference.len == DIGEST_SIZE);
+    if (!fits) {
+        err = note_set(note, ERR_INVALID, "the posting is malformed");
+    } else {
+        err = ledger_amount_parse(posting->amount, "posting's amount", &claim->amount, note);
+    }
+    if (err == ERR_OK) {
+        claim->posting = true;
+        claim->index = posting->index;
+        claim->leg = posting->leg;
+        claim->credit = posting->credit;
+        memcpy(claim->account.bytes, posting->account.data, ACCOUNT_ID_SIZE);
+        memcpy(claim->reason, posting->reason, strlen(posting->reason) + 1);
+        if (posting->reference.len != 0) {
+            memcpy(claim->reference.bytes, posting->reference.data, DIGEST_SIZE);
+        }
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}
+
+static enum err entry_claim(struct bytes leaf, const struct digest *chain_id,
+                            struct ledger_proof_claim *claim, struct note *note)
+{
+    ProtobufCMessage *message = NULL;
+    enum err err = ledger_unpack(&openledger__v1__entry__descriptor, "entry", leaf, &message, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    const Openledger__V1__Entry *entry = (Openledger__V1__Entry *)message;
+    claim->index = entry->index;
+    if (entry->content_case == OPENLEDGER__V1__ENTRY__CONTENT_SIGNED_TX) {
+        err = ledger_signed_tx_id(chain_id, ledger_bytes(entry->signed_tx), &claim->tx, note);
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}
+
+static enum err header_check(const Openledger__V1__InclusionProof *proof,
+                             const Openledger__V1__BlockHeader *header,
+                             const struct digest *chain_id, struct ledger_proof_claim *claim,
+                             struct note *note)
+{
+    if (!bytes_equal(ledger_bytes(header->chain_id), digest_bytes(chain_id))) {
+        return note_set(note, ERR_INVALID, "the header is of another chain");
+    }
+    if (header->height == 0 || proof->header_index != header->height - 1) {
+        return note_set(note, ERR_INVALID, "the header has height %llu, its place is %llu",
+                        (unsigned long long)header->height,
+                        (unsigned long long)proof->header_index + 1);
+    }
+    ProtobufCBinaryData root = proof->posting ? header->postings_root : header->entries_root;
+    if (root.len != DIGEST_SIZE) {
+        return note_set(note, ERR_INVALID, "the header's roots are malformed");
+    }
+    if (claim->index < header->first_index || claim->index > header->last_index) {
+        return note_set(note, ERR_INVALID, "entry %llu is not of block %llu",
+                        (unsigned long long)claim->index, (unsigned long long)header->height);
+    }
+    /* The root does not bind the count; for entries the header does. */
+    if (!proof->posting && proof->leaf_count != header->last_index - header->first_index + 1) {
+        return note_set(note, ERR_INVALID, "block %llu has not %llu entries",
+                        (unsigned long long)header->height, (unsigned long long)proof->leaf_count);
+    }
+    struct merkle_head head = {.leaf_count = proof->leaf_count};
+    memcpy(head.root.bytes, root.data, DIGEST_SIZE);
+    if (!path_leads(proof->path, proof->n_path, proof->leaf_index, &head,
+                    ledger_bytes(proof->leaf))) {
+        return note_set(note, ERR_INVALID, "the %s does not lead to block %llu's root",
+                        proof->posting ? "posting" : "entry", (unsigned long long)header->height);
+    }
+    claim->height = header->height;
+    claim->block_time_ms = header->time_ms;
+    return ERR_OK;
+}
+
+static enum err proof_check(const Openledger__V1__InclusionProof *proof,
+                            const struct digest *chain_id, const struct public_key *sequencer,
+                            struct ledger_proof_claim *claim, struct note *note)
+{
+    struct merkle_head log;
+    const struct bytes checkpoint = bytes_of_text(proof->checkpoint);
+    enum err err =
+        ledger_checkpoint_verify(checkpoint, chain_id, sequencer, &log.leaf_count, &log.root, note);
+    err = err              ? err
+          : proof->posting ? posting_claim(ledger_bytes(proof->leaf), claim, note)
+                           : entry_claim(ledger_bytes(proof->leaf), chain_id, claim, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    claim->checkpoint_height = log.leaf_count;
+    if (!path_leads(proof->header_path, proof->n_header_path, proof->header_index, &log,
+                    ledger_bytes(proof->header))) {
+        return note_set(note, ERR_INVALID, "the header does not lead to the checkpoint's root");
+    }
+    ProtobufCMessage *message = NULL;
+    err = ledger_unpack(&openledger__v1__block_header__descriptor, "header",
+                        ledger_bytes(proof->header), &message, note);
+    if (err == ERR_OK) {
+        err = header_check(proof, (Openledger__V1__BlockHeader *)message, chain_id, claim, note);
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+    return err;
+}
+
+enum err ledger_proof_verify(struct bytes proof, const struct digest *chain_id,
+                             const struct public_key *sequencer,
+                             struct ledger_proof_claim *out_claim, struct note *note)
+{
+    ProtobufCMessage *message = NULL;
+    enum err err =
+        ledger_unpack(&openledger__v1__inclusion_proof__descriptor, "proof", proof, &message, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct ledger_proof_claim claim = {0};
+    err = proof_check((Openledger__V1__InclusionProof *)message, chain_id, sequencer, &claim, note);
+    if (err == ERR_OK) {
+        *out_claim = claim;
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}

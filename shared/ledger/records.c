@@ -1,0 +1,322 @@
+/* records.c - see records.h: a table of fields per kind, and the codec that reads it. */
+#include "shared/ledger/records.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+
+enum field_type { FIELD_U32, FIELD_U64, FIELD_BOOL, FIELD_BYTES, FIELD_AMOUNT, FIELD_TEXT };
+
+struct field {
+    enum field_type type;
+    uint32_t offset;
+    uint32_t size;
+};
+
+#define FIELD(type, record, member)                                                                \
+    {                                                                                              \
+        FIELD_##type, (uint32_t)offsetof(struct record, member),                                   \
+            (uint32_t)sizeof(((struct record *)NULL)->member)                                      \
+    }
+
+static const struct field PARAMETERS[] = {
+    FIELD(U32, ledger_parameters, platform_bp),
+    FIELD(U32, ledger_parameters, model_bp),
+    FIELD(U32, ledger_parameters, stakers_bp),
+    FIELD(U32, ledger_parameters, contributors_bp),
+    FIELD(U32, ledger_parameters, share_deadline_blocks),
+    FIELD(U64, ledger_parameters, settlement_window_ms),
+    FIELD(U64, ledger_parameters, validity_max_ms),
+    FIELD(AMOUNT, ledger_parameters, minimum_bond),
+    FIELD(BYTES, ledger_parameters, platform),
+    FIELD(BYTES, ledger_parameters, sequencer),
+};
+static const struct field ACCOUNT[] = {
+    FIELD(BYTES, ledger_account, id),       FIELD(AMOUNT, ledger_account, balance),
+    FIELD(BOOL, ledger_account, has_key),   FIELD(BYTES, ledger_account, key),
+    FIELD(TEXT, ledger_account, name),      FIELD(U64, ledger_account, first_index),
+    FIELD(AMOUNT, ledger_account, vesting), FIELD(U64, ledger_account, cliff_at_ms),
+    FIELD(U64, ledger_account, vest_ms),
+};
+static const struct field BOND[] = {
+    FIELD(BYTES, ledger_bond, account),
+    FIELD(U32, ledger_bond, role),
+    FIELD(AMOUNT, ledger_bond, amount),
+};
+static const struct field DATANET[] = {
+    FIELD(TEXT, ledger_datanet, name),        FIELD(BYTES, ledger_datanet, owner),
+    FIELD(BYTES, ledger_datanet, treasury),   FIELD(TEXT, ledger_datanet, title),
+    FIELD(TEXT, ledger_datanet, description), FIELD(TEXT, ledger_datanet, licence),
+    FIELD(U32, ledger_datanet, permission),   FIELD(U32, ledger_datanet, validator_count),
+    FIELD(BYTES, ledger_datanet, validators), FIELD(U32, ledger_datanet, contributions),
+    FIELD(U32, ledger_datanet, versions),     FIELD(U64, ledger_datanet, index),
+};
+static const struct field CONTRIBUTION[] = {
+    FIELD(BYTES, ledger_contribution, id),          FIELD(TEXT, ledger_contribution, datanet),
+    FIELD(BYTES, ledger_contribution, contributor), FIELD(BYTES, ledger_contribution, root),
+    FIELD(U32, ledger_contribution, row_count),     FIELD(U64, ledger_contribution, byte_count),
+    FIELD(U32, ledger_contribution, state),         FIELD(BYTES, ledger_contribution, content),
+    FIELD(U32, ledger_contribution, accepted_rows), FIELD(TEXT, ledger_contribution, reason),
+    FIELD(U64, ledger_contribution, index),         FIELD(U64, ledger_contribution, review_index),
+};
+static const struct field VERSION[] = {
+    FIELD(TEXT, ledger_version, datanet),   FIELD(U32, ledger_version, version),
+    FIELD(BYTES, ledger_version, root),     FIELD(U32, ledger_version, row_count),
+    FIELD(BYTES, ledger_version, manifest), FIELD(U32, ledger_version, contributor_count),
+    FIELD(U64, ledger_version, index),
+};
+static const struct field VERSION_CONTRIBUTOR[] = {
+    FIELD(TEXT, ledger_version_contributor, datanet),
+    FIELD(U32, ledger_version_contributor, version),
+    FIELD(BYTES, ledger_version_contributor, account),
+    FIELD(U32, ledger_version_contributor, row_count),
+};
+static const struct field MODEL[] = {
+    FIELD(TEXT, ledger_model, name),       FIELD(BYTES, ledger_model, content),
+    FIELD(BYTES, ledger_model, profile),   FIELD(TEXT, ledger_model, licence),
+    FIELD(BYTES, ledger_model, developer), FIELD(U64, ledger_model, index),
+};
+static const struct field JOB[] = {
+    FIELD(BYTES, ledger_job, id),
+    FIELD(BYTES, ledger_job, developer),
+    FIELD(TEXT, ledger_job, datanet),
+    FIELD(U32, ledger_job, version),
+    FIELD(TEXT, ledger_job, model),
+    FIELD(U32, ledger_job, settings.rank),
+    FIELD(U32, ledger_job, settings.alpha),
+    FIELD(U32, ledger_job, settings.steps),
+    FIELD(U32, ledger_job, settings.batch_rows),
+    FIELD(U32, ledger_job, settings.learning_rate_ppm),
+    FIELD(U32, ledger_job, settings.warmup_steps),
+    FIELD(U32, ledger_job, settings.context),
+    FIELD(U64, ledger_job, settings.seed),
+    FIELD(U32, ledger_job, settings.digest_every),
+    FIELD(U32, ledger_job, settings.weight_decay_ppm),
+    FIELD(AMOUNT, ledger_job, fee),
+    FIELD(U32, ledger_job, state),
+    FIELD(BYTES, ledger_job, trainer),
+    FIELD(U64, ledger_job, claimed_ms),
+    FIELD(BYTES, ledger_job, transcript_root),
+    FIELD(BYTES, ledger_job, transcript),
+    FIELD(BYTES, ledger_job, adapter),
+    FIELD(TEXT, ledger_job, reason),
+    FIELD(BOOL, ledger_job, published),
+    FIELD(U64, ledger_job, index),
+};
+static const struct field ADAPTER[] = {
+    FIELD(TEXT, ledger_adapter, name),
+    FIELD(BYTES, ledger_adapter, developer),
+    FIELD(BYTES, ledger_adapter, job),
+    FIELD(TEXT, ledger_adapter, datanet),
+    FIELD(U32, ledger_adapter, version),
+    FIELD(TEXT, ledger_adapter, model),
+    FIELD(BYTES, ledger_adapter, content),
+    FIELD(AMOUNT, ledger_adapter, price_prompt),
+    FIELD(AMOUNT, ledger_adapter, price_completion),
+    FIELD(BOOL, ledger_adapter, has_index),
+    FIELD(BYTES, ledger_adapter, attribution_index),
+    FIELD(U64, ledger_adapter, index),
+};
+static const struct field GRANT[] = {
+    FIELD(BYTES, ledger_grant, id),        FIELD(BYTES, ledger_grant, payer),
+    FIELD(BYTES, ledger_grant, gateway),   FIELD(AMOUNT, ledger_grant, limit),
+    FIELD(AMOUNT, ledger_grant, leased),   FIELD(AMOUNT, ledger_grant, drawn),
+    FIELD(U64, ledger_grant, expires_ms),  FIELD(BOOL, ledger_grant, closed),
+    FIELD(U32, ledger_grant, lease_count), FIELD(U64, ledger_grant, index),
+};
+static const struct field LEASE[] = {
+    FIELD(BYTES, ledger_lease, grant),     FIELD(U32, ledger_lease, lease),
+    FIELD(AMOUNT, ledger_lease, amount),   FIELD(AMOUNT, ledger_lease, drawn),
+    FIELD(U64, ledger_lease, next_number),
+};
+static const struct field RECEIPT[] = {
+    FIELD(BYTES, ledger_receipt, id),         FIELD(BYTES, ledger_receipt, batch),
+    FIELD(BYTES, ledger_receipt, grant),      FIELD(U32, ledger_receipt, lease),
+    FIELD(U64, ledger_receipt, number),       FIELD(TEXT, ledger_receipt, adapter),
+    FIELD(AMOUNT, ledger_receipt, fee),       FIELD(AMOUNT, ledger_receipt, pending),
+    FIELD(BOOL, ledger_receipt, waiting),     FIELD(U64, ledger_receipt, charged_index),
+    FIELD(U64, ledger_receipt, shared_index), FIELD(U64, ledger_receipt, deadline_height),
+};
+static const struct field TX[] = {
+    FIELD(BYTES, state_tx, id),
+    FIELD(U64, state_tx, valid_until_ms),
+};
+static const struct field STANDING[] = {
+    FIELD(TEXT, state_standing, datanet),
+    FIELD(BYTES, state_standing, account),
+    FIELD(U64, state_standing, accepted_rows),
+};
+
+struct kind {
+    const struct field *fields;
+    uint32_t field_count;
+    uint32_t key_count; /* how many of them are the key */
+    uint32_t size;      /* of the struct */
+};
+
+#define KIND(table, record, keys)                                                                  \
+    {                                                                                              \
+        table, (uint32_t)(sizeof table / sizeof table[0]), keys, (uint32_t)sizeof(struct record)   \
+    }
+
+static const struct kind KINDS[STATE_KIND_END] = {
+    [STATE_PARAMETERS] = KIND(PARAMETERS, ledger_parameters, 0),
+    [STATE_ACCOUNT] = KIND(ACCOUNT, ledger_account, 1),
+    [STATE_BOND] = KIND(BOND, ledger_bond, 2),
+    [STATE_DATANET] = KIND(DATANET, ledger_datanet, 1),
+    [STATE_CONTRIBUTION] = KIND(CONTRIBUTION, ledger_contribution, 1),
+    [STATE_VERSION] = KIND(VERSION, ledger_version, 2),
+    [STATE_VERSION_CONTRIBUTOR] = KIND(VERSION_CONTRIBUTOR, ledger_version_contributor, 3),
+    [STATE_MODEL] = KIND(MODEL, ledger_model, 1),
+    [STATE_JOB] = KIND(JOB, ledger_job, 1),
+    [STATE_ADAPTER] = KIND(ADAPTER, ledger_adapter, 1),
+    [STATE_GRANT] = KIND(GRANT, ledger_grant, 1),
+    [STATE_LEASE] = KIND(LEASE, ledger_lease, 2),
+    [STATE_RECEIPT] = KIND(RECEIPT, ledger_receipt, 1),
+    [STATE_TX] = KIND(TX, state_tx, 1),
+    [STATE_STANDING] = KIND(STANDING, state_standing, 2),
+};
+
+void record_put(struct record_encoder *encoder, const void *data, size_t size)
+{
+    CHECK(size <= RECORD_ENCODED_MAX - encoder->size);
+    memcpy(encoder->data + encoder->size, data, size);
+    encoder->size += size;
+}
+
+void record_put_number(struct record_encoder *encoder, uint64_t value, size_t size)
+{
+    uint8_t bytes[8];
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = (uint8_t)(value >> (8 * (size - 1 - i)));
+    }
+    record_put(encoder, bytes, size);
+}
+
+static void encode_fields(const struct kind *kind, uint32_t count, const void *record,
+                          struct record_encoder *encoder)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct field *field = &kind->fields[i];
+        const uint8_t *at = (const uint8_t *)record + field->offset;
+        uint32_t u32;
+        uint64_t u64;
+        bool flag;
+        struct amount amount;
+        uint8_t amount_bytes[AMOUNT_BYTES];
+        switch (field->type) {
+        case FIELD_U32:
+            memcpy(&u32, at, sizeof u32);
+            record_put_number(encoder, u32, 4);
+            break;
+        case FIELD_U64:
+            memcpy(&u64, at, sizeof u64);
+            record_put_number(encoder, u64, 8);
+            break;
+        case FIELD_BOOL:
+            memcpy(&flag, at, sizeof flag);
+            record_put_number(encoder, flag ? 1 : 0, 1);
+            break;
+        case FIELD_BYTES:
+            record_put(encoder, at, field->size);
+            break;
+        case FIELD_AMOUNT:
+            memcpy(&amount, at, sizeof amount);
+            amount_to_bytes(amount, amount_bytes);
+            record_put(encoder, amount_bytes, sizeof amount_bytes);
+            break;
+        case FIELD_TEXT: {
+            size_t size = strnlen((const char *)at, field->size);
+            CHECK(size < field->size);
+            record_put_number(encoder, size, 2);
+            record_put(encoder, at, size);
+            break;
+        }
+        }
+    }
+}
+
+static enum err decode_number(struct bytes *in, size_t size, uint64_t *out)
+{
+    struct bytes part;
+    if (bytes_take(in, size, &part) != ERR_OK) {
+        return ERR_CORRUPT;
+    }
+    *out = 0;
+    for (size_t i = 0; i < size; i++) {
+        *out = *out << 8 | part.data[i];
+    }
+    return ERR_OK;
+}
+
+static enum err decode_field(const struct field *field, struct bytes *in, uint8_t *at)
+{
+    uint64_t number = 0;
+    struct bytes part;
+    enum err err = ERR_OK;
+    switch (field->type) {
+    case FIELD_U32:
+        err = decode_number(in, 4, &number);
+        memcpy(at, &(uint32_t){(uint32_t)number}, 4);
+        return err;
+    case FIELD_U64:
+        err = decode_number(in, 8, &number);
+        memcpy(at, &number, 8);
+        return err;
+    case FIELD_BOOL:
+        err = decode_number(in, 1, &number);
+        memcpy(at, &(bool){number != 0}, sizeof(bool));
+        return number > 1 ? ERR_CORRUPT : err;
+    case FIELD_BYTES:
+        if (bytes_take(in, field->size, &part) != ERR_OK) {
+            return ERR_CORRUPT;
+        }
+        memcpy(at, part.data, part.size);
+        return ERR_OK;
+    case FIELD_AMOUNT:
+        if (bytes_take(in, AMOUNT_BYTES, &part) != ERR_OK) {
+            return ERR_CORRUPT;
+        }
+        memcpy(at, &(struct amount){0}, sizeof(struct amount));
+        struct amount amount = amount_from_bytes(part.data);
+        memcpy(at, &amount, sizeof amount);
+        return ERR_OK;
+    case FIELD_TEXT:
+        err = decode_number(in, 2, &number);
+        if (err != ERR_OK || number >= field->size ||
+            bytes_take(in, (size_t)number, &part) != ERR_OK ||
+            (part.size > 0 && memchr(part.data, 0, part.size) != NULL)) {
+            return ERR_CORRUPT;
+        }
+        memcpy(at, part.data, part.size);
+        return ERR_OK;
+    }
+    return ERR_CORRUPT;
+}
+
+void record_encode(enum state_kind kind, bool key_only, const void *record,
+                   struct record_encoder *encoder)
+{
+    CHECK(kind > 0 && kind < STATE_KIND_END);
+    const struct kind *table = &KINDS[kind];
+    encode_fields(table, key_only ? table->key_count : table->field_count, record, encoder);
+}
+
+size_t record_size(enum state_kind kind)
+{
+    CHECK(kind > 0 && kind < STATE_KIND_END);
+    return KINDS[kind].size;
+}
+
+enum err record_decode(enum state_kind kind, struct bytes *in, void *out_record)
+{
+    for (uint32_t i = 0; i < KINDS[kind].field_count; i++) {
+        const struct field *field = &KINDS[kind].fields[i];
+        if (decode_field(field, in, (uint8_t *)out_record + field->offset) != ERR_OK) {
+            return ERR_CORRUPT;
+        }
+    }
+    return ERR_OK;
+}

@@ -1,0 +1,87 @@
+/* state.h - the ledger's map of typed records: Merkle-hashed, with undo. Internal to this room.
+ *
+ * A record is one of the structs of ledger.h. A table of fields per kind says how it is encoded:
+ * its first fields are its key. The records are leaves of a crit-bit trie:
+ *
+ *     key    = SHA-256(kind || encoded key fields)
+ *     leaf   = SHA-256(0x00 || key || encoded fields)
+ *     branch = SHA-256(0x01 || bit (u16 BE) || left || right)     bit: the first in which they differ
+ *     empty  = 32 zero bytes
+ *
+ * Hashes are cached and marked stale along the path of a change, so a root costs what changed.
+ *
+ * Changes since the last commit can be undone: an entry applies wholly or not at all. Out of memory
+ * aborts: half an entry must not be kept, and a crash is repaired by replaying the log. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/bytes.h"
+#include "shared/base/digest.h"
+#include "shared/base/err.h"
+#include "shared/ledger/ledger.h"
+
+enum state_kind { /* part of every key and of snapshots: never renumber */
+                  STATE_PARAMETERS = 1,
+                  STATE_ACCOUNT = 2,
+                  STATE_BOND = 3,
+                  STATE_DATANET = 4,
+                  STATE_CONTRIBUTION = 5,
+                  STATE_VERSION = 6,
+                  STATE_VERSION_CONTRIBUTOR = 7,
+                  STATE_MODEL = 8,
+                  STATE_JOB = 9,
+                  STATE_ADAPTER = 10,
+                  STATE_GRANT = 11,
+                  STATE_LEASE = 12,
+                  STATE_RECEIPT = 13,
+                  STATE_TX = 14,
+                  STATE_STANDING = 15,
+                  STATE_KIND_END,
+};
+
+/* A transaction's id, remembered until its validity ends. */
+struct state_tx {
+    struct digest id;
+    uint64_t valid_until_ms;
+};
+
+/* Rows of a contributor that were accepted into a datanet and may go into versions. */
+struct state_standing {
+    char datanet[LEDGER_NAME_MAX + 1];
+    struct account_id account;
+    uint64_t accepted_rows;
+};
+
+struct state;
+
+struct state *state_create(void);
+void state_destroy(struct state *state);
+
+/* Finds the record with the key fields of *probe (its other fields are ignored), or NULL. */
+const void *state_get(const struct state *state, enum state_kind kind, const void *probe);
+
+/* Adds a copy of *record, whose key must not be there yet (CHECKed); returns it for further filling
+ * until the next commit. */
+void *state_add(struct state *state, enum state_kind kind, const void *record);
+/* Makes a record writable until the next commit or rollback. */
+void *state_edit(struct state *state, const void *record);
+/* The record is gone after the next commit; until then it can still be read. */
+void state_remove(struct state *state, const void *record);
+
+void state_commit(struct state *state);
+void state_rollback(struct state *state);
+
+/* Walks a kind in the order of adding. previous NULL: the first. */
+const void *state_next(const struct state *state, enum state_kind kind, const void *previous);
+
+/* Nothing uncommitted may be pending (CHECKed), except for state_root. */
+void state_root(struct state *state, struct digest *out_root);
+void state_root_slow(const struct state *state, struct digest *out_root);
+
+/* Appends every record; and reads them back into an empty state. ERR_CORRUPT. */
+enum err state_encode(const struct state *state, struct buf *out);
+MUST_USE enum err state_decode(struct state *state, struct bytes data);

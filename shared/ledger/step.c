@@ -1,0 +1,228 @@
+/* step.c - see machine.h: money and field checks that all rules share. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/base/hex.h"
+#include "shared/ledger/batch.h"
+#include "shared/ledger/machine.h"
+#include "shared/ledger/tx.h"
+
+struct short_hex short_hex(const uint8_t bytes[DIGEST_SIZE])
+{
+    struct short_hex out;
+    (void)hex_encode(bytes, 8, out.text);
+    return out;
+}
+
+bool ledger_name_valid(const char *name)
+{
+    size_t size = strnlen(name, LEDGER_NAME_MAX + 1);
+    if (size < 2 || size > LEDGER_NAME_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        char c = name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (!letter && (i == 0 || (c != '.' && c != '_' && c != '-'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Bytes of the valid UTF-8 sequence (RFC 3629) at text, or 0. Stops before a NUL by itself. */
+static size_t utf8_size(const unsigned char *text)
+{
+    unsigned char c = text[0];
+    size_t size = c < 0x80                ? 1
+                  : c >= 0xc2 && c < 0xe0 ? 2
+                  : c >= 0xe0 && c < 0xf0 ? 3
+                  : c >= 0xf0 && c < 0xf5 ? 4
+                                          : 0;
+    for (size_t i = 1; i < size; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool overlong = (c == 0xe0 && text[1] < 0xa0) || (c == 0xf0 && text[1] < 0x90);
+    bool outside = (c == 0xed && text[1] >= 0xa0) || (c == 0xf4 && text[1] >= 0x90);
+    return overlong || outside ? 0 : size;
+}
+
+bool text_valid(const char *text, size_t max)
+{
+    size_t size = strnlen(text, max + 1);
+    if (size > max) {
+        return false;
+    }
+    for (size_t i = 0; i < size;) {
+        const unsigned char *at = (const unsigned char *)text + i;
+        size_t step = utf8_size(at);
+        if (step == 0 || (at[0] < 0x20 && at[0] != '\n' && at[0] != '\t') || at[0] == 0x7f) {
+            return false;
+        }
+        i += step;
+    }
+    return true;
+}
+
+/* ---- field checks ------------------------------------------------------------------------------- */
+
+enum err step_digest(struct step *step, ProtobufCBinaryData field, const char *name,
+                     struct digest *out)
+{
+    if (field.len != DIGEST_SIZE) {
+        return note_set(step->note, ERR_INVALID, "%s has %zu bytes, not %d", name, field.len,
+                        DIGEST_SIZE);
+    }
+    memcpy(out->bytes, field.data, DIGEST_SIZE);
+    return ERR_OK;
+}
+
+enum err step_account(struct step *step, ProtobufCBinaryData field, const char *name,
+                      struct account_id *out)
+{
+    struct digest bytes;
+    enum err err = step_digest(step, field, name, &bytes);
+    if (err == ERR_OK) {
+        memcpy(out->bytes, bytes.bytes, ACCOUNT_ID_SIZE);
+    }
+    return err;
+}
+
+enum err step_text(struct step *step, const char *text, size_t max, const char *name, char *out)
+{
+    if (!text_valid(text, max)) {
+        return note_set(step->note, ERR_INVALID, "%s is not UTF-8 text of at most %zu bytes", name,
+                        max);
+    }
+    memcpy(out, text, strlen(text) + 1);
+    return ERR_OK;
+}
+
+enum err step_name(struct step *step, const char *text, const char *what, char *out)
+{
+    if (!ledger_name_valid(text)) {
+        return note_set(step->note, ERR_INVALID,
+                        "%s is not a name: 2 to %d of a-z 0-9 . _ -, not beginning with . _ -",
+                        what, LEDGER_NAME_MAX);
+    }
+    memcpy(out, text, strlen(text) + 1);
+    return ERR_OK;
+}
+
+enum err step_amount(struct step *step, const char *text, const char *name, struct amount *out)
+{
+    enum err err = ledger_amount_parse(text, name, out, step->note);
+    return err == ERR_OK && amount_is_zero(*out)
+               ? note_set(step->note, ERR_INVALID, "%s is 0", name)
+               : err;
+}
+
+/* ---- money -------------------------------------------------------------------------------------- */
+
+/* The part of a genesis allocation that is not spendable at time_ms: all before the cliff, then
+ * linearly less (what has vested is rounded down). */
+static struct amount locked_at(const struct ledger_account *account, uint64_t time_ms)
+{
+    if (time_ms < account->cliff_at_ms) {
+        return account->vesting;
+    }
+    uint64_t elapsed = time_ms - account->cliff_at_ms;
+    struct amount vested, locked;
+    if (elapsed >= account->vest_ms) {
+        return AMOUNT_ZERO;
+    }
+    CHECK(amount_mul_ratio(account->vesting, elapsed, account->vest_ms, &vested) == ERR_OK);
+    CHECK(amount_sub(account->vesting, vested, &locked) == ERR_OK);
+    return locked;
+}
+
+static struct amount spendable_at(const struct ledger_account *account, uint64_t time_ms)
+{
+    struct amount spendable;
+    return amount_sub(account->balance, locked_at(account, time_ms), &spendable) == ERR_OK
+               ? spendable
+               : AMOUNT_ZERO;
+}
+
+struct amount ledger_spendable(const struct ledger *ledger, const struct ledger_account *account)
+{
+    return spendable_at(account, ledger->head.time_ms);
+}
+
+static void leg_record(struct step *step, const struct ledger_leg *leg)
+{
+    struct ledger_effects *effects = step->effects;
+    if (effects->leg_count == effects->leg_capacity) {
+        effects->leg_capacity = effects->leg_capacity == 0 ? 16 : 2 * effects->leg_capacity;
+        effects->legs = realloc(effects->legs, effects->leg_capacity * sizeof *effects->legs);
+        CHECK(effects->legs != NULL);
+    }
+    effects->legs[effects->leg_count++] = *leg;
+}
+
+void step_receipt(struct step *step, const struct digest *receipt)
+{
+    struct ledger_effects *effects = step->effects;
+    if (effects->receipt_count == effects->receipt_capacity) {
+        effects->receipt_capacity =
+            effects->receipt_capacity == 0 ? 16 : 2 * effects->receipt_capacity;
+        effects->receipts =
+            realloc(effects->receipts, effects->receipt_capacity * sizeof *effects->receipts);
+        CHECK(effects->receipts != NULL);
+    }
+    effects->receipts[effects->receipt_count++] = *receipt;
+}
+
+enum err step_leg(struct step *step, const struct account_id *id, bool credit, struct amount amount,
+                  const char *reason, const struct digest *reference)
+{
+    if (amount_is_zero(amount)) {
+        return ERR_OK;
+    }
+    if (step->effects->leg_count == LEDGER_LEGS_MAX) {
+        return note_set(step->note, ERR_LIMIT, "the entry has more than %d legs", LEDGER_LEGS_MAX);
+    }
+    const struct ledger_account *found = ledger_account(step->ledger, id);
+    struct ledger_account *account;
+    if (credit) {
+        if (found == NULL) {
+            const struct ledger_account fresh = {.id = *id, .first_index = step->index};
+            account = state_add(step->state, STATE_ACCOUNT, &fresh);
+        } else {
+            account = state_edit(step->state, found);
+        }
+        /* The whole supply fits 128 bits with room to spare. */
+        CHECK(amount_add(account->balance, amount, &account->balance) == ERR_OK);
+    } else {
+        struct amount spendable = found == NULL ? AMOUNT_ZERO : spendable_at(found, step->time_ms);
+        if (amount_compare(spendable, amount) < 0) {
+            char has[AMOUNT_TEXT_SIZE], needs[AMOUNT_TEXT_SIZE];
+            return note_set(step->note, ERR_FUNDS, "account %s can spend %s OPEN, %s is needed",
+                            short_hex(id->bytes).text, amount_format(spendable, has),
+                            amount_format(amount, needs));
+        }
+        account = state_edit(step->state, found);
+        CHECK(amount_sub(account->balance, amount, &account->balance) == ERR_OK);
+    }
+    struct ledger_leg leg = {.account = *id,
+                             .credit = credit,
+                             .amount = amount,
+                             .reason = reason,
+                             .has_reference = reference != NULL};
+    if (reference != NULL) {
+        leg.reference = *reference;
+    }
+    leg_record(step, &leg);
+    return ERR_OK;
+}
+
+enum err step_pay(struct step *step, const struct account_id *from, const struct account_id *to,
+                  struct amount amount, const char *reason, const struct digest *reference)
+{
+    enum err err = step_leg(step, from, false, amount, reason, reference);
+    return err ? err : step_leg(step, to, true, amount, reason, reference);
+}
