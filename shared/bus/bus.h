@@ -63,6 +63,8 @@ void bus_close(struct bus *bus);
 bool bus_ready(const struct bus *bus);
 /* Waits up to timeout_ms for bus_ready(). Returns whether it is. */
 bool bus_wait_ready(struct bus *bus, uint32_t timeout_ms);
+/* Why bus_ready() is false: "not connected", or the stream that cannot be made. "" when ready. */
+void bus_reason(const struct bus *bus, struct note *out_reason);
 
 /* ---- received messages ---- */
 
@@ -78,6 +80,9 @@ uint64_t bus_message_sequence(const struct bus_message *message);
 uint64_t bus_message_deliveries(const struct bus_message *message);
 /* How many messages of the stream were still behind this one when it was sent to us. */
 uint64_t bus_message_pending(const struct bus_message *message);
+/* True when this is no answer but the server saying that nobody serves the subject that a message with
+ * a reply subject was published to. */
+bool bus_message_unserved(const struct bus_message *message);
 /* Accepts NULL. */
 void bus_message_destroy(struct bus_message *message);
 
@@ -141,11 +146,10 @@ struct bus_stream {
     bool append_only;          /* deny delete and purge: the ledger */
 };
 
-/* Says that stream must exist, now and after every reconnect; the strings must outlive the bus. Tries
- * at once when connected; otherwise, and when the server refuses for now, the bus keeps trying and
- * bus_ready() stays false. ERR_LIMIT past BUS_STREAM_MAX. */
-MUST_USE enum err bus_stream_declare(struct bus *bus, const struct bus_stream *stream,
-                                     struct note *note);
+/* Says that stream must exist, now and after every reconnect; the strings must outlive the bus. The
+ * bus creates or updates it in the background and tries again every second while the server refuses:
+ * until then bus_ready() is false and bus_reason() says why. ERR_LIMIT past BUS_STREAM_MAX. */
+MUST_USE enum err bus_stream_declare(struct bus *bus, const struct bus_stream *stream);
 
 #define BUS_ANY UINT64_MAX
 
@@ -165,8 +169,8 @@ struct bus_receipt {
 };
 
 /* Publishes to the stream that captures subject and waits for its acknowledgement. ERR_CONFLICT: an
- * expectation does not hold; ERR_NOT_FOUND: no stream captures subject; ERR_TIMEOUT: unknown outcome,
- * publish again with the same id. options and out_receipt may be NULL. */
+ * expectation does not hold; ERR_UNAVAILABLE: not connected, or no stream captures subject (yet);
+ * ERR_TIMEOUT: unknown outcome, publish again with the same id. options and out_receipt may be NULL. */
 MUST_USE enum err bus_stream_publish(struct bus *bus, const char *subject, struct bytes data,
                                      const struct bus_publish_options *options,
                                      struct bus_receipt *out_receipt, struct note *note);

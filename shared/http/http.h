@@ -108,6 +108,8 @@ void http_begin(struct http_request *request, int status, struct http_fields hea
 /* Queues data. ERR_LIMIT: HTTP_QUEUE_MAX bytes wait already and nothing was queued: the client reads
  * too slowly, try again on HTTP_WRITABLE or give up. ERR_UNAVAILABLE: the client is gone. */
 MUST_USE enum err http_write(struct http_request *request, struct bytes data);
+/* True when less than half of HTTP_QUEUE_MAX waits, or the client is gone. */
+bool http_room(const struct http_request *request);
 /* Ends the answer; trailers are sent over HTTP/2 and dropped over HTTP/1.1. Ends request. */
 void http_finish(struct http_request *request, struct http_fields trailers);
 /* Breaks the connection or stream off: the client must notice that the answer is not whole. */
