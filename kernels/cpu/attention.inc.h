@@ -88,11 +88,9 @@ static inline float head_scores(size_t keys, float scale, float *s)
     const vf factor = v_set1(scale);
     struct lanes max = lanes_of(-INFINITY);
     FOR_LANES(keys, {
-        if (left > 0) {
-            vf a = v_mul(factor, v_load_row(s + at, left, -INFINITY));
-            v_store_row(s + at, left, a);
-            max.part[part] = v_max(max.part[part], a);
-        }
+        vf a = v_mul(factor, v_load_row(s + at, left, -INFINITY));
+        v_store_row(s + at, left, a);
+        max.part[part] = v_max(max.part[part], a);
     })
     return lanes_max(&max);
 }
