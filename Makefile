@@ -101,6 +101,8 @@ $(BUILD)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+# The web page is built into the gateway.
+$(BUILD)/services/lora-gateway/page.o: deploy/web/index.html
 LIB := $(BUILD)/libopenledger.a
 $(LIB): $(call obj,$(SHARED) $(KERNELS)) $(call gen_obj,$(PROTO_C))
 $(BUILD)/libharness.a: $(call obj,$(HARNESS))
