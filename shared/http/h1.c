@@ -59,7 +59,7 @@ static void start(struct stream *stream)
     struct http_request *request = stream->request;
     h2o_req_t *req = stream->req;
     req->res.status = request->status;
-    req->res.reason = "";
+    req->res.reason = request->status < 300 ? "OK" : request->status < 500 ? "Refused" : "Error";
     req->res.content_length = request->content_length;
     for (size_t i = 0; i < request->headers.count; i++) {
         h2o_iovec_t name = h2o_strdup(&req->pool, request->headers.items[i].name, SIZE_MAX);
@@ -128,7 +128,6 @@ static const struct http_transport transport = {.pump = pump};
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct http_server *server = ((struct handler *)self)->server;
-    struct http_connection *connection = NULL;
     struct sockaddr_storage address = {0};
     char peer[80] = "";
     socklen_t size = req->conn->callbacks->get_peername(req->conn, (void *)&address);
@@ -140,7 +139,6 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
                            (int)h2o_socket_getport((void *)&address));
         }
     }
-    (void)connection;
     struct http_request *request = http_request_create(server, &transport, 1, peer);
     if (request == NULL) {
         h2o_send_error_503(req, "Out Of Memory", "out of memory", 0);

@@ -112,6 +112,8 @@ MUST_USE enum err http_write(struct http_request *request, struct bytes data);
 bool http_room(const struct http_request *request);
 /* Ends the answer; trailers are sent over HTTP/2 and dropped over HTTP/1.1. Ends request. */
 void http_finish(struct http_request *request, struct http_fields trailers);
+/* As http_finish, with last bytes that find room however full the queue is. */
+void http_finish_with(struct http_request *request, struct bytes data, struct http_fields trailers);
 /* Breaks the connection or stream off: the client must notice that the answer is not whole. */
 void http_abort(struct http_request *request);
 

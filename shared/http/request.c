@@ -290,14 +290,22 @@ static void end(struct http_request *request)
     http_request_release(request);
 }
 
-void http_finish(struct http_request *request, struct http_fields trailers)
+void http_finish_with(struct http_request *request, struct bytes data, struct http_fields trailers)
 {
     struct http_fields own = copy_fields(request, trailers);
     pthread_mutex_lock(&request->lock);
     CHECK(request->begun);
     request->trailers = own;
+    if (request->attached && buf_append_bytes(&request->queue, data) != ERR_OK) {
+        request->aborted = true;
+    }
     pthread_mutex_unlock(&request->lock);
     end(request);
+}
+
+void http_finish(struct http_request *request, struct http_fields trailers)
+{
+    http_finish_with(request, (struct bytes){0}, trailers);
 }
 
 void http_abort(struct http_request *request)

@@ -83,14 +83,18 @@ static void begin(struct rpc_web *web)
     }
 }
 
+static enum err make_frame(struct buf *out, uint8_t flags, struct bytes data)
+{
+    buf_init(out, data.size + 5);
+    buf_append_byte(out, flags);
+    buf_append_u32be(out, (uint32_t)data.size);
+    return buf_append_bytes(out, data);
+}
+
 static enum err write_frame(struct rpc_web *web, uint8_t flags, struct bytes data)
 {
     struct buf frame;
-    buf_init(&frame, data.size + 5);
-    buf_append_byte(&frame, flags);
-    buf_append_u32be(&frame, (uint32_t)data.size);
-    buf_append_bytes(&frame, data);
-    enum err err = buf_err(&frame);
+    enum err err = make_frame(&frame, flags, data);
     if (err == ERR_OK) {
         begin(web);
         err = http_write(web->request, buf_bytes(&frame));
@@ -137,8 +141,6 @@ static void end_connect_unary(struct rpc_web *web, enum err err, const char *not
     buf_deinit(&text);
 }
 
-/* The end of a framed answer. The last frame may find the queue full (a slow reader of a long stream):
- * then the answer is broken off, which no client takes for a whole one. */
 static void end_framed(struct rpc_web *web, enum err err, const char *note)
 {
     char status[16], encoded[3 * NOTE_SIZE];
@@ -167,14 +169,16 @@ static void end_framed(struct rpc_web *web, enum err err, const char *note)
         }
         json_end_object(&writer);
     }
-    enum err sent = write_frame(
-        web, web->protocol == GRPC_WEB ? FLAG_WEB_TRAILERS : FLAG_CONNECT_END, buf_bytes(&text));
-    buf_deinit(&text);
-    if (sent == ERR_LIMIT || sent == ERR_NO_MEMORY) {
-        http_abort(web->request);
+    struct buf last;
+    err = make_frame(&last, web->protocol == GRPC_WEB ? FLAG_WEB_TRAILERS : FLAG_CONNECT_END,
+                     buf_bytes(&text));
+    if (err == ERR_OK) {
+        http_finish_with(web->request, buf_bytes(&last), (struct http_fields){0});
     } else {
-        http_finish(web->request, (struct http_fields){0});
+        http_abort(web->request); /* which no client takes for a whole answer */
     }
+    buf_deinit(&last);
+    buf_deinit(&text);
 }
 
 void rpc_web_end(void *data, enum err err, const char *note, struct bytes reply)
