@@ -6,11 +6,6 @@
 #include "shared/lm/safetensors.h"
 #include "tests/harness/lm_fixture.h"
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 #define SMALL                                                                                      \
     "\"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 1, "                    \
     "\"num_attention_heads\": 2, \"vocab_size\": 10"
@@ -19,7 +14,7 @@ START_TEST(test_config_round_trip_and_refusals)
 {
     struct lm_config config;
     struct note note = {0};
-    ck_assert_int_eq(lm_config_parse(bytes_of("{" SMALL "}"), &config, &note), ERR_OK);
+    ck_assert_int_eq(lm_config_parse(bytes_of_text("{" SMALL "}"), &config, &note), ERR_OK);
     ck_assert_uint_eq(config.kv_head_count, 2);
     ck_assert_uint_eq(config.head_dim, 4);
     ck_assert(!config.tied);
@@ -57,7 +52,7 @@ START_TEST(test_config_round_trip_and_refusals)
         {"{" SMALL ", \"head_dim\": 4294967296}", "head_dim"},
     };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
-        enum err err = lm_config_parse(bytes_of(BAD[i].json), &config, &note);
+        enum err err = lm_config_parse(bytes_of_text(BAD[i].json), &config, &note);
         ck_assert_msg(err != ERR_OK && strstr(note.text, BAD[i].named) != NULL, "%s: %s",
                       BAD[i].json, note.text);
     }
@@ -263,12 +258,12 @@ START_TEST(test_peft_refusals_name_the_field)
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         struct note note = {0};
         enum err err =
-            lm_adapter_import(model, bytes_of(BAD[i].json), buf_bytes(&weights), &back, &note);
+            lm_adapter_import(model, bytes_of_text(BAD[i].json), buf_bytes(&weights), &back, &note);
         ck_assert_msg(err != ERR_OK && strstr(note.text, BAD[i].named) != NULL, "%s: %s",
                       BAD[i].json, note.text);
     }
     struct note note = {0};
-    ck_assert_int_eq(lm_adapter_import(model, bytes_of(LORA "[\"q_proj\", \"v_proj\"]}"),
+    ck_assert_int_eq(lm_adapter_import(model, bytes_of_text(LORA "[\"q_proj\", \"v_proj\"]}"),
                                        buf_bytes(&weights), &back, &note),
                      ERR_OK); /* a target without tensors changes nothing */
     lm_adapter_destroy(back);
