@@ -27,7 +27,7 @@ const char *account_id_format(const struct account_id *id, char out[ACCOUNT_ID_T
 
 enum err account_id_parse(const char *text, struct account_id *out_id)
 {
-    struct account_id id;
+    struct account_id id = {{0}};
     size_t size = 0;
     enum err err = bech32m_decode(ACCOUNT_ID_PREFIX, text, id.bytes, sizeof id.bytes, &size);
     if (err != ERR_OK || size != ACCOUNT_ID_SIZE) {

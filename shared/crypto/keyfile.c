@@ -7,7 +7,6 @@
  * "interactive" cost (64 MiB, 2 passes): a service starts within a tenth of a second. The limits in a
  * file are checked before they are believed: a hostile file cannot make us use all memory. */
 #include <string.h>
-#include <sys/stat.h>
 
 #include <sodium.h>
 
@@ -171,12 +170,11 @@ static enum err load(const struct json *root, const char *path, const char *pass
         return note_set(note, ERR_INVALID, "format is not " FORMAT);
     }
     uint8_t seed[KEY_SEED_SIZE];
-    struct stat info;
     if (strcmp(protection, PROTECTED) == 0) {
         err = read_protected(root, passphrase, seed, note);
     } else if (strcmp(protection, UNPROTECTED) != 0) {
         err = note_set(note, ERR_INVALID, "unknown protection '%.40s'", protection);
-    } else if (stat(path, &info) != 0 || (info.st_mode & 077) != 0) {
+    } else if (!file_private(path)) {
         err = note_set(note, ERR_DENIED, "others may read this unprotected key: chmod 600 it");
     } else {
         err = get_base64(root, "secret", seed, sizeof seed, note);

@@ -7,6 +7,7 @@
 #include "shared/base/base64.h"
 #include "shared/base/check.h"
 #include "shared/base/hex.h"
+#include "shared/base/utf8.h"
 #include "shared/crypto/sha256.h"
 
 enum {
@@ -103,29 +104,15 @@ enum err signed_note_key_parse(const char *text, char out_name[SIGNED_NOTE_NAME_
     return ERR_OK;
 }
 
-/* Valid UTF-8 without control characters but newline (RFC 3629: no overlongs, no surrogates). */
+/* Valid UTF-8 without control characters but newline. */
 static bool text_ok(struct bytes text)
 {
-    for (size_t i = 0; i < text.size;) {
-        uint8_t c = text.data[i];
-        size_t size = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-        if (size == 0 || size > text.size - i || (c < 0x20 && c != '\n') || c == 0x7f) {
+    for (size_t i = 0; i < text.size; i++) {
+        if ((text.data[i] < 0x20 && text.data[i] != '\n') || text.data[i] == 0x7f) {
             return false;
         }
-        uint32_t point = size == 1 ? c : c & (0xffU >> (size + 1));
-        for (size_t k = 1; k < size; k++) {
-            if ((text.data[i + k] & 0xc0) != 0x80) {
-                return false;
-            }
-            point = point << 6 | (text.data[i + k] & 0x3fU);
-        }
-        if ((size == 3 && point < 0x800) || (size == 4 && (point < 0x10000 || point > 0x10ffff)) ||
-            (point >= 0xd800 && point < 0xe000)) {
-            return false;
-        }
-        i += size;
     }
-    return true;
+    return utf8_valid(text);
 }
 
 static enum err append_signature(struct bytes text, const char *name, const struct key_pair *keys,
@@ -234,48 +221,54 @@ enum err signed_note_cosign(struct bytes signed_note, const char *name, const st
     return err == ERR_OK ? append_signature(text, name, keys, out) : err;
 }
 
+/* Marks the key that made this line, if it is one of keys. ERR_DENIED: it did not make it. */
+static enum err check_line(const struct line *line, struct bytes text,
+                           const struct signed_note_key *keys, size_t key_count, bool *signed_by,
+                           struct note *note)
+{
+    for (size_t i = 0; i < key_count; i++) {
+        if (!bytes_equal(line->name, bytes_of_text(keys[i].name)) ||
+            line->key_hash != signed_note_key_hash(&keys[i])) {
+            continue;
+        }
+        if (!line->ed25519_size || !signature_verify(&keys[i].key, text, &line->signature)) {
+            return note_set(note, ERR_DENIED, "signature of %.100s is wrong", keys[i].name);
+        }
+        signed_by[i] = true;
+    }
+    return ERR_OK;
+}
+
 enum err signed_note_verify(struct bytes signed_note, const struct signed_note_key *keys,
                             size_t key_count, struct bytes *out_text, struct note *note)
 {
     CHECK(key_count >= 1);
     CHECK(key_count <= SIGNED_NOTE_SIGNATURES_MAX);
-    struct bytes text;
-    struct bytes lines;
+    struct bytes text = {0};
+    struct bytes lines = {0};
     bool signed_by[SIGNED_NOTE_SIGNATURES_MAX] = {false};
     enum err err = split(signed_note, &text, &lines, note);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK && lines.size == 0) {
+        err = note_set(note, ERR_INVALID, "signed note has no signatures");
     }
-    if (lines.size == 0) {
-        return note_set(note, ERR_INVALID, "signed note has no signatures");
-    }
-    for (size_t count = 0; lines.size > 0; count++) {
-        struct line line;
+    for (size_t count = 0; err == ERR_OK && lines.size > 0; count++) {
+        struct line line = {.key_hash = 0};
         if (count == SIGNED_NOTE_SIGNATURES_MAX) {
             return note_set(note, ERR_INVALID, "signed note has more than %d signatures",
                             SIGNED_NOTE_SIGNATURES_MAX);
         }
         err = take_line(&lines, &line, note);
-        if (err != ERR_OK) {
-            return err;
-        }
-        for (size_t i = 0; i < key_count; i++) {
-            if (bytes_equal(line.name, bytes_of_text(keys[i].name)) &&
-                line.key_hash == signed_note_key_hash(&keys[i])) {
-                if (!line.ed25519_size || !signature_verify(&keys[i].key, text, &line.signature)) {
-                    return note_set(note, ERR_DENIED, "signature of %.100s is wrong", keys[i].name);
-                }
-                signed_by[i] = true;
-            }
-        }
+        err = err == ERR_OK ? check_line(&line, text, keys, key_count, signed_by, note) : err;
     }
-    for (size_t i = 0; i < key_count; i++) {
+    for (size_t i = 0; i < key_count && err == ERR_OK; i++) {
         if (!signed_by[i]) {
-            return note_set(note, ERR_DENIED, "signature of %.100s is missing", keys[i].name);
+            err = note_set(note, ERR_DENIED, "signature of %.100s is missing", keys[i].name);
         }
     }
-    *out_text = text;
-    return ERR_OK;
+    if (err == ERR_OK) {
+        *out_text = text;
+    }
+    return err;
 }
 
 enum err checkpoint_format(const struct checkpoint *checkpoint, struct bytes extension,

@@ -211,7 +211,8 @@ static enum err read_item(struct reading *reading, const struct json *node,
         if (copy == NULL) {
             return no_memory(reading);
         }
-        *(char **)at = memcpy(copy, text, strlen(text));
+        memcpy(copy, text, strlen(text) + 1);
+        *(char **)at = copy;
         break;
     }
     case PROTOBUF_C_TYPE_BYTES:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/base/utf8.h"
 #include "shared/json/json.h"
 
 enum { DEPTH_LIMIT = 63 }; /* bits of has_items */
@@ -80,35 +81,12 @@ void json_end_array(struct json_writer *writer)
     end(writer, ']');
 }
 
-/* Size of the valid UTF-8 character at text[0] (RFC 3629: no overlongs, no surrogates), or 0. */
-static size_t utf8_size(struct bytes text)
-{
-    uint8_t c = text.data[0];
-    size_t size = c < 0x80                ? 1
-                  : c >= 0xc2 && c < 0xe0 ? 2
-                  : c >= 0xe0 && c < 0xf0 ? 3
-                  : c >= 0xf0 && c < 0xf5 ? 4
-                                          : 0;
-    if (size == 0 || size > text.size) {
-        return 0;
-    }
-    for (size_t i = 1; i < size; i++) {
-        if ((text.data[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    uint8_t next = size > 2 ? text.data[1] : 0x80;
-    bool bad = (c == 0xe0 && next < 0xa0) || (c == 0xed && next > 0x9f) ||
-               (c == 0xf0 && next < 0x90) || (c == 0xf4 && next > 0x8f);
-    return bad ? 0 : size;
-}
-
 static void append_text(struct buf *out, struct bytes text)
 {
     (void)buf_append_byte(out, '"');
     for (size_t i = 0; i < text.size;) {
         uint8_t c = text.data[i];
-        size_t size = utf8_size(bytes_of(text.data + i, text.size - i));
+        size_t size = utf8_char_size(bytes_of(text.data + i, text.size - i));
         if (c == '"' || c == '\\') {
             (void)buf_append_byte(out, '\\');
             (void)buf_append_byte(out, c);

@@ -20,7 +20,7 @@ static enum err failed(struct note *note, const char *verb, const char *path)
 {
     int cause = errno;
     return note_set(note, err_from_errno(cause), "could not %s %s: %s", verb, path,
-                    strerror(cause));
+                    strerrordesc_np(cause));
 }
 
 static enum err fd_failed(struct note *note, const char *verb)
@@ -139,63 +139,66 @@ enum err file_sync_parent(const char *path, struct note *note)
     return err == ERR_OK ? file_sync_folder(folder, note) : err;
 }
 
-enum err file_read(const char *path, struct buf *out, struct note *note)
+/* Appends what fd still gives, at most to out's limit. size_hint: what the file said it has. */
+static enum err read_all(int fd, size_t size_hint, struct buf *out, const char *path,
+                         struct note *note)
 {
     enum { STEP = 65536 }; /* for files that do not say their size: pipes, /proc */
+    for (;;) {
+        size_t room = size_hint > 0 ? size_hint : STEP;
+        room = room > out->limit - out->size ? out->limit - out->size : room;
+        uint8_t extra = 0; /* at the limit: one byte more tells a full buffer from a larger file */
+        uint8_t *at = room > 0 ? buf_reserve(out, room) : &extra;
+        if (at == NULL) {
+            return note_set(note, buf_err(out), "could not read %s: no memory", path);
+        }
+        ssize_t got = read(fd, at, room > 0 ? room : 1);
+        if (got == 0) {
+            return ERR_OK;
+        }
+        if (got < 0 && errno != EINTR) {
+            return failed(note, "read", path);
+        }
+        if (got > 0 && room == 0) {
+            return note_set(note, ERR_LIMIT, "%s is larger than %zu bytes", path, out->limit);
+        }
+        if (got > 0) {
+            buf_commit(out, (size_t)got);
+            size_hint = (size_t)got < size_hint ? size_hint - (size_t)got : 0;
+        }
+    }
+}
+
+enum err file_read(const char *path, struct buf *out, struct note *note)
+{
     int fd = -1;
+    size_t before = out->size;
+    struct stat info;
     enum err err = file_open(path, FILE_READ, &fd, note);
     if (err != ERR_OK) {
         return err;
     }
-    size_t before = out->size;
-    struct stat info;
     if (fstat(fd, &info) != 0) {
         err = failed(note, "ask the size of", path);
-        goto done;
-    }
-    if (S_ISDIR(info.st_mode)) {
+    } else if (S_ISDIR(info.st_mode)) {
         err = note_set(note, ERR_INVALID, "%s is a folder", path);
-        goto done;
-    }
-    if ((uint64_t)info.st_size > out->limit - out->size) {
+    } else if ((uint64_t)info.st_size > out->limit - out->size) {
         err = note_set(note, ERR_LIMIT, "%s has %lld bytes, the limit is %zu", path,
                        (long long)info.st_size, out->limit - out->size);
-        goto done;
+    } else {
+        err = read_all(fd, (size_t)info.st_size, out, path, note);
     }
-    size_t left = (size_t)info.st_size;
-    for (;;) {
-        size_t room = left > 0 ? left : STEP;
-        room = room > out->limit - out->size ? out->limit - out->size : room;
-        uint8_t extra; /* at the limit: one byte more tells a full buffer from a larger file */
-        uint8_t *at = room > 0 ? buf_reserve(out, room) : &extra;
-        if (at == NULL) {
-            err = note_set(note, buf_err(out), "could not read %s: no memory", path);
-            goto done;
-        }
-        ssize_t got = read(fd, at, room > 0 ? room : 1);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            err = failed(note, "read", path);
-            goto done;
-        }
-        if (got == 0) {
-            break;
-        }
-        if (room == 0) {
-            err = note_set(note, ERR_LIMIT, "%s is larger than %zu bytes", path, out->limit);
-            goto done;
-        }
-        buf_commit(out, (size_t)got);
-        left = (size_t)got < left ? left - (size_t)got : 0;
-    }
-done:
     file_close(fd);
     if (err != ERR_OK) {
         buf_truncate(out, before);
     }
     return err;
+}
+
+bool file_private(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && (info.st_mode & 077) == 0;
 }
 
 static enum err write_replace(const char *path, struct bytes content, unsigned mode, bool durable,

@@ -43,7 +43,8 @@ void file_map_close(struct file_map *map); /* a zeroed map is fine */
 
 /* --- folders and names --- */
 
-bool file_exists(const char *path); /* of any kind */
+bool file_exists(const char *path);  /* of any kind */
+bool file_private(const char *path); /* it exists, and nobody but its owner may touch it */
 MUST_USE enum err file_size(const char *path, uint64_t *out_size, struct note *note);
 MUST_USE enum err file_make_folders(const char *path, struct note *note); /* mkdir -p, 0755 */
 MUST_USE enum err file_rename(const char *from, const char *to, struct note *note); /* + fsync */

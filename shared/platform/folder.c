@@ -18,7 +18,7 @@ static enum err failed(struct note *note, const char *verb, const char *path)
 {
     int cause = errno;
     return note_set(note, err_from_errno(cause), "could not %s %s: %s", verb, path,
-                    strerror(cause));
+                    strerrordesc_np(cause));
 }
 
 bool file_exists(const char *path)

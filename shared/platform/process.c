@@ -20,8 +20,6 @@
 #include "shared/platform/clock.h"
 #include "shared/platform/file.h"
 
-extern char **environ;
-
 struct process {
     pid_t pid;
     int pid_fd; /* readable once the child has ended */
@@ -126,7 +124,8 @@ static enum err start(const struct process_options *options, int out_fd,
         goto done;
     }
     if (pipe2(report, O_CLOEXEC) != 0) {
-        err = note_set(note, err_from_errno(errno), "could not make a pipe: %s", strerror(errno));
+        err = note_set(note, err_from_errno(errno), "could not make a pipe: %s",
+                       strerrordesc_np(errno));
         goto done;
     }
     pid_t parent = getpid();
@@ -135,7 +134,7 @@ static enum err start(const struct process_options *options, int out_fd,
         child(options, environment, parent, out_fd, report[1]);
     }
     if (process->pid < 0) {
-        err = note_set(note, ERR_LIMIT, "could not fork: %s", strerror(errno));
+        err = note_set(note, ERR_LIMIT, "could not fork: %s", strerrordesc_np(errno));
         goto done;
     }
     (void)close(report[1]);
@@ -148,13 +147,13 @@ static enum err start(const struct process_options *options, int out_fd,
     if (got == (ssize_t)sizeof failure) {
         (void)waitpid(process->pid, NULL, 0);
         err = note_set(note, err_from_errno(failure.cause), "could not %s %s: %s",
-                       CHILD_STEP[failure.step], options->argv[0], strerror(failure.cause));
+                       CHILD_STEP[failure.step], options->argv[0], strerrordesc_np(failure.cause));
         goto done;
     }
     process->pid_fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
     if (process->pid_fd < 0) {
         err = note_set(note, err_from_errno(errno), "could not watch %s: %s", options->argv[0],
-                       strerror(errno));
+                       strerrordesc_np(errno));
         (void)kill(process->pid, SIGKILL);
         (void)waitpid(process->pid, NULL, 0);
         goto done;
@@ -259,7 +258,7 @@ static enum err drain(int fd, uint64_t end_ms, struct buf *out, struct note *not
             return ERR_OK;
         }
         if (got < 0 && errno != EINTR) {
-            return note_set(note, ERR_IO, "could not read output: %s", strerror(errno));
+            return note_set(note, ERR_IO, "could not read output: %s", strerrordesc_np(errno));
         }
         if (got > 0 && buf_append(out, part, (size_t)got) != ERR_OK) {
             return note_set(note, buf_err(out), "output is larger than %zu bytes", out->limit);
@@ -273,7 +272,8 @@ enum err process_output(const char *const *argv, uint64_t timeout_ms, struct buf
     uint64_t end_ms = clock_mono_ms() + timeout_ms;
     int pipe_fd[2];
     if (pipe2(pipe_fd, O_CLOEXEC) != 0) {
-        return note_set(note, err_from_errno(errno), "could not make a pipe: %s", strerror(errno));
+        return note_set(note, err_from_errno(errno), "could not make a pipe: %s",
+                        strerrordesc_np(errno));
     }
     struct process_options options = {.argv = argv};
     struct process *process = NULL;
@@ -303,7 +303,7 @@ enum err process_free_port(uint16_t *out_port, struct note *note)
     enum err err = ERR_OK;
     if (fd < 0 || bind(fd, (const struct sockaddr *)&address, size) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        err = note_set(note, err_from_errno(errno), "no free port: %s", strerror(errno));
+        err = note_set(note, err_from_errno(errno), "no free port: %s", strerrordesc_np(errno));
     } else {
         *out_port = ntohs(address.sin_port);
     }

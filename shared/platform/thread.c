@@ -38,7 +38,8 @@ enum err thread_start(const char *name, void (*body)(void *argument), void *argu
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0) {
         free(thread);
-        return note_set(note, ERR_LIMIT, "could not start thread %s: %s", name, strerror(rc));
+        return note_set(note, ERR_LIMIT, "could not start thread %s: %s", name,
+                        strerrordesc_np(rc));
     }
     (void)pthread_setname_np(thread->id, name);
     *out_thread = thread;

@@ -16,6 +16,7 @@
 #include "shared/base/log.h"
 #include "shared/base/metrics.h"
 #include "shared/base/note.h"
+#include "shared/base/utf8.h"
 #include "tests/harness/seed.h"
 
 static struct amount parse(const char *text)
@@ -236,6 +237,35 @@ START_TEST(test_base64_and_hex)
 }
 END_TEST
 
+START_TEST(test_utf8)
+{
+    static const char *const good[] = {"",
+                                       "abc",
+                                       "\xc3\xa9",
+                                       "\xe0\xa0\x80",
+                                       "\xed\x9f\xbf",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {"\x80",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xc3",
+                                      "\xe0\x9f\xbf",
+                                      "\xed\xa0\x80",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "a\xe2\x82",
+                                      "\xff"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        ck_assert_msg(utf8_valid(bytes_of_text(good[i])), "%zu", i);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ck_assert_msg(!utf8_valid(bytes_of_text(bad[i])), "%zu", i);
+    }
+}
+END_TEST
+
 START_TEST(test_buf)
 {
     struct buf buf;
@@ -391,6 +421,7 @@ int main(void)
     tcase_add_test(rules, test_amount_split);
     tcase_add_test(rules, test_bech32m);
     tcase_add_test(rules, test_base64_and_hex);
+    tcase_add_test(rules, test_utf8);
     tcase_add_test(rules, test_buf);
     tcase_add_test(rules, test_arena);
     tcase_add_test(rules, test_errors);
