@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "services/openledger/commands.h"
+#include "services/openledger/corpus_demo.h"
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/platform/file.h"
@@ -28,9 +29,10 @@ static const struct setting TABLE[] = {
 
 static const struct settings_spec SPEC = {
     .program = "openledger corpus",
-    .usage = "base --out DIR [options]",
+    .usage = "base|demo --out DIR [options]",
     .about = "Cuts installed public texts into training rows, the same bytes every time.\n"
-             "  base   train.jsonl and heldout.jsonl for the base model",
+             "  base   train.jsonl and heldout.jsonl for the base model\n"
+             "  demo   the demo's datanets: a folder each, demo.json beside them",
     .table = TABLE,
     .count = sizeof TABLE / sizeof *TABLE,
     .positional_min = 1,
@@ -102,8 +104,8 @@ int cmd_corpus(int argc, char **argv)
     const char *what = err == ERR_OK ? settings_positional(settings, 0) : "";
     const char *out = err == ERR_OK ? settings_text(settings, "out") : "";
     bool base = strcmp(what, "base") == 0;
-    if (err == ERR_OK && !base) {
-        err = note_set(&note, ERR_INVALID, "unknown corpus \"%.40s\": base", what);
+    if (err == ERR_OK && !base && strcmp(what, "demo") != 0) {
+        err = note_set(&note, ERR_INVALID, "unknown corpus \"%.40s\": base or demo", what);
     }
     if (err == ERR_OK && out[0] == '\0') {
         err = note_set(&note, ERR_INVALID, "--out is needed");
@@ -117,7 +119,7 @@ int cmd_corpus(int argc, char **argv)
     }
     if (err == ERR_OK) {
         (void)fprintf(stderr, "read %zu documents\n", corpus.count);
-        err = make_base(&corpus, out, &note);
+        err = base ? make_base(&corpus, out, &note) : corpus_demo_make(&corpus, out, &note);
     }
     if (err != ERR_OK) {
         (void)fprintf(stderr, "openledger corpus: %s: %s\n", err_name(err), note.text);
