@@ -1,4 +1,4 @@
-/* tokenizer.c - loading a tokenizer.json; see tokenizer.h. */
+/* tokenizer.c - loading a tokenizer.json: vocabulary and merges; see tokenizer.h. */
 #include "shared/lm/tokenizer.h"
 
 #include <stdio.h>
@@ -343,160 +343,7 @@ static enum err load_merges(struct lm_tokenizer *tokenizer, const struct json *m
     return err;
 }
 
-/* --- the sections of the file --- */
-
-static enum err unsupported(struct note *note, const char *field, const char *value)
-{
-    return note_set(note, ERR_INVALID, "tokenizer.json: %s \"%.60s\" is not supported", field,
-                    value == NULL ? "" : value);
-}
-
-static bool is_null(const struct json *node)
-{
-    return node == NULL || json_kind(node) == JSON_KIND_NULL;
-}
-
-static const char *type_of(const struct json *node)
-{
-    return json_as_text(json_member(node, "type"), "");
-}
-
-static enum err add_split(struct lm_tokenizer *tokenizer, const char *pattern, struct note *note)
-{
-    if (tokenizer->split_count == TOKENIZER_SPLITS_MAX) {
-        return note_set(note, ERR_LIMIT, "more than %u patterns", TOKENIZER_SPLITS_MAX);
-    }
-    enum err err = lm_presplit_create(pattern, &tokenizer->splits[tokenizer->split_count], note);
-    tokenizer->split_count += err == ERR_OK ? 1 : 0;
-    return err;
-}
-
-static enum err load_presplit(struct lm_tokenizer *tokenizer, const struct json *node,
-                              uint32_t depth, struct note *note)
-{
-    const char *type = type_of(node);
-    if (is_null(node)) {
-        return ERR_OK;
-    }
-    if (strcmp(type, "Sequence") == 0 && depth == 0) {
-        const struct json *list = json_member(node, "pretokenizers");
-        enum err err = ERR_OK;
-        for (size_t i = 0; i < json_count(list) && err == ERR_OK; i++) {
-            err = tokenizer->byte_level
-                      ? note_set(note, ERR_INVALID,
-                                 "tokenizer.json: pre_tokenizer: ByteLevel must be the last")
-                      : load_presplit(tokenizer, json_item(list, i), 1, note);
-        }
-        return err;
-    }
-    if (strcmp(type, "ByteLevel") == 0) {
-        tokenizer->byte_level = true;
-        tokenizer->prefix_space = json_as_bool(json_member(node, "add_prefix_space"), true);
-        bool use_regex = json_as_bool(json_member(node, "use_regex"), true);
-        return use_regex ? add_split(tokenizer, LM_BPE_PATTERN, note) : ERR_OK;
-    }
-    if (strcmp(type, "Split") == 0) {
-        const char *pattern =
-            json_as_text(json_member(json_member(node, "pattern"), "Regex"), NULL);
-        const char *behaviour = json_as_text(json_member(node, "behavior"), "");
-        if (pattern == NULL) {
-            return unsupported(note, "pre_tokenizer.pattern", "String");
-        }
-        /* "Removed" inverted keeps exactly the matches; our patterns match everything. */
-        if (strcmp(behaviour, "Isolated") != 0) {
-            return unsupported(note, "pre_tokenizer.behavior", behaviour);
-        }
-        return add_split(tokenizer, pattern, note);
-    }
-    return unsupported(note, "pre_tokenizer", type);
-}
-
-static enum err take_text(const struct json *node, const char *key, char **out, struct note *note)
-{
-    const char *text = json_as_text(json_member(node, key), NULL);
-    if (text == NULL || text[0] == '\0' || strlen(text) > 16 || *out != NULL) {
-        return unsupported(note, key, text);
-    }
-    *out = strdup(text);
-    return *out == NULL ? ERR_NO_MEMORY : ERR_OK;
-}
-
-static enum err load_normalizer(struct lm_tokenizer *tokenizer, const struct json *node,
-                                uint32_t depth, struct note *note)
-{
-    const char *type = type_of(node);
-    if (is_null(node)) {
-        return ERR_OK;
-    }
-    if (strcmp(type, "Sequence") == 0 && depth == 0) {
-        const struct json *list = json_member(node, "normalizers");
-        enum err err = ERR_OK;
-        for (size_t i = 0; i < json_count(list) && err == ERR_OK; i++) {
-            err = load_normalizer(tokenizer, json_item(list, i), 1, note);
-        }
-        return err;
-    }
-    if (strcmp(type, "Prepend") == 0 && tokenizer->space == NULL) {
-        return take_text(node, "prepend", &tokenizer->prepend, note);
-    }
-    if (strcmp(type, "Replace") == 0) {
-        const char *from =
-            json_as_text(json_member(json_member(node, "pattern"), "String"), "(not a String)");
-        if (strcmp(from, " ") != 0) {
-            return unsupported(note, "normalizer.pattern", from);
-        }
-        return take_text(node, "content", &tokenizer->space, note);
-    }
-    return unsupported(note, "normalizer", type);
-}
-
-/* Accepts what the two families use; anything else would decode otherwise than we do. */
-static enum err load_decoder(struct lm_tokenizer *tokenizer, const struct json *node,
-                             uint32_t depth, struct note *note)
-{
-    const char *type = type_of(node);
-    if (is_null(node) || strcmp(type, "ByteLevel") == 0) {
-        return tokenizer->byte_level && !is_null(node) ? ERR_OK
-                                                       : unsupported(note, "decoder", type);
-    }
-    if (tokenizer->byte_level) {
-        return unsupported(note, "decoder", type);
-    }
-    if (strcmp(type, "Sequence") == 0 && depth == 0) {
-        const struct json *list = json_member(node, "decoders");
-        enum err err = ERR_OK;
-        for (size_t i = 0; i < json_count(list) && err == ERR_OK; i++) {
-            err = load_decoder(tokenizer, json_item(list, i), 1, note);
-        }
-        return err;
-    }
-    if (strcmp(type, "Replace") == 0) {
-        const char *from = json_as_text(json_member(json_member(node, "pattern"), "String"), "");
-        const char *to = json_as_text(json_member(node, "content"), "");
-        bool mine = tokenizer->space != NULL && strcmp(from, tokenizer->space) == 0;
-        return mine && strcmp(to, " ") == 0 ? ERR_OK : unsupported(note, "decoder.pattern", from);
-    }
-    if (strcmp(type, "Strip") == 0) {
-        const char *content = json_as_text(json_member(node, "content"), "");
-        if (strcmp(content, " ") != 0 || json_as_i64(json_member(node, "start"), 0) != 1 ||
-            json_as_i64(json_member(node, "stop"), 0) != 0) {
-            return unsupported(note, "decoder.Strip", content);
-        }
-        tokenizer->strip_first_space = true;
-        return ERR_OK;
-    }
-    return strcmp(type, "ByteFallback") == 0 || strcmp(type, "Fuse") == 0
-               ? ERR_OK
-               : unsupported(note, "decoder", type);
-}
-
-static enum err check_empty(const struct json *object, const char *key, const char *name,
-                            struct note *note)
-{
-    const char *text = json_as_text(json_member(object, key), "");
-    bool number = json_as_double(json_member(object, key), 0.0) != 0.0;
-    return text[0] == '\0' && !number ? ERR_OK : unsupported(note, name, text);
-}
+/* --- the vocabulary --- */
 
 static enum err measure_added(struct lm_tokenizer *tokenizer, const struct json *added,
                               struct note *note)
@@ -518,12 +365,20 @@ static enum err measure_added(struct lm_tokenizer *tokenizer, const struct json 
         static const char *const FLAGS[] = {"single_word", "lstrip", "rstrip"};
         for (size_t f = 0; f < sizeof FLAGS / sizeof *FLAGS; f++) {
             if (json_as_bool(json_member(node, FLAGS[f]), false)) {
-                return unsupported(note, FLAGS[f], content);
+                return tokenizer_unsupported(note, FLAGS[f], content);
             }
         }
         tokenizer->vocab = tokenizer->vocab > (uint32_t)id ? tokenizer->vocab : (uint32_t)id + 1;
     }
     return ERR_OK;
+}
+
+static enum err check_empty(const struct json *object, const char *key, const char *name,
+                            struct note *note)
+{
+    const char *text = json_as_text(json_member(object, key), "");
+    bool number = json_as_double(json_member(object, key), 0.0) != 0.0;
+    return text[0] == '\0' && !number ? ERR_OK : tokenizer_unsupported(note, name, text);
 }
 
 static enum err load_added(struct lm_tokenizer *tokenizer, const struct json *added,
@@ -621,8 +476,9 @@ enum err lm_tokenizer_load(struct bytes json, struct lm_tokenizer **out, struct 
     if (err == ERR_OK) {
         err = json_get_object(root, "model", &model, note);
     }
-    if (err == ERR_OK && strcmp(type_of(model), "BPE") != 0 && json_member(model, "type") != NULL) {
-        err = unsupported(note, "model.type", type_of(model));
+    if (err == ERR_OK && strcmp(tokenizer_type_of(model), "BPE") != 0 &&
+        json_member(model, "type") != NULL) {
+        err = tokenizer_unsupported(note, "model.type", tokenizer_type_of(model));
     }
     static const char *const EMPTY[][2] = {
         {"dropout", "model.dropout"},
@@ -632,16 +488,17 @@ enum err lm_tokenizer_load(struct bytes json, struct lm_tokenizer **out, struct 
         err = check_empty(model, EMPTY[i][0], EMPTY[i][1], note);
     }
     if (err == ERR_OK) {
-        err = load_presplit(tokenizer, json_member(root, "pre_tokenizer"), 0, note);
+        err = tokenizer_load_presplit(tokenizer, json_member(root, "pre_tokenizer"), 0, note);
     }
     if (err == ERR_OK) {
-        err = load_normalizer(tokenizer, json_member(root, "normalizer"), 0, note);
+        err = tokenizer_load_normalizer(tokenizer, json_member(root, "normalizer"), 0, note);
     }
-    if (err == ERR_OK && tokenizer->byte_level && !is_null(json_member(root, "normalizer"))) {
-        err = unsupported(note, "normalizer", "with ByteLevel");
+    if (err == ERR_OK && tokenizer->byte_level &&
+        !tokenizer_is_null(json_member(root, "normalizer"))) {
+        err = tokenizer_unsupported(note, "normalizer", "with ByteLevel");
     }
     if (err == ERR_OK) {
-        err = load_decoder(tokenizer, json_member(root, "decoder"), 0, note);
+        err = tokenizer_load_decoder(tokenizer, json_member(root, "decoder"), 0, note);
     }
     if (err == ERR_OK) {
         err = load_model(tokenizer, root, model, note);

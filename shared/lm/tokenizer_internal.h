@@ -6,7 +6,6 @@
 #include "shared/lm/tokenizer.h"
 
 #define TOKENIZER_SPLITS_MAX 8U
-#define TOKENIZER_NO_SPLIT NULL
 
 /* A token's bytes in the pool. */
 struct tokenizer_piece {
@@ -53,3 +52,15 @@ struct lm_tokenizer {
 uint32_t tokenizer_lookup(const struct lm_tokenizer *tokenizer, struct bytes key);
 const struct tokenizer_merge *tokenizer_merge_of(const struct lm_tokenizer *tokenizer,
                                                  uint32_t left, uint32_t right);
+
+/* tokenizer_sections.c; depth 0: a Sequence may hold others. Errors name the field. */
+struct json;
+enum err tokenizer_unsupported(struct note *note, const char *field, const char *value);
+bool tokenizer_is_null(const struct json *node);        /* missing or null */
+const char *tokenizer_type_of(const struct json *node); /* its "type", or "" */
+MUST_USE enum err tokenizer_load_presplit(struct lm_tokenizer *tokenizer, const struct json *node,
+                                          uint32_t depth, struct note *note);
+MUST_USE enum err tokenizer_load_normalizer(struct lm_tokenizer *tokenizer, const struct json *node,
+                                            uint32_t depth, struct note *note);
+MUST_USE enum err tokenizer_load_decoder(struct lm_tokenizer *tokenizer, const struct json *node,
+                                         uint32_t depth, struct note *note);
