@@ -76,6 +76,27 @@ static enum err parameters_load(struct ledger *ledger, const Openledger__V1__Gen
     return ERR_OK;
 }
 
+/* An account may have several allocations (in different categories) as long as none of them vests. */
+static enum err account_add(struct ledger *ledger, const struct ledger_account *account,
+                            struct note *note)
+{
+    const struct ledger_account *found = state_get(ledger->state, STATE_ACCOUNT, account);
+    if (found == NULL) {
+        (void)state_add(ledger->state, STATE_ACCOUNT, account);
+        return ERR_OK;
+    }
+    if (!amount_is_zero(found->vesting) || !amount_is_zero(account->vesting) ||
+        found->has_key != account->has_key || strcmp(found->name, account->name) != 0) {
+        return note_set(note, ERR_CONFLICT,
+                        "the account has an allocation that vests, or with "
+                        "another key or name");
+    }
+    struct ledger_account *edited = state_edit(ledger->state, found);
+    return amount_add(edited->balance, account->balance, &edited->balance) == ERR_OK
+               ? ERR_OK
+               : note_set(note, ERR_RANGE, "the sum is too large");
+}
+
 static enum err allocation_load(struct ledger *ledger, const Openledger__V1__Allocation *from,
                                 struct amount *out_amount, struct note *note)
 {
@@ -84,9 +105,6 @@ static enum err allocation_load(struct ledger *ledger, const Openledger__V1__All
         return note_set(note, ERR_INVALID, "account has %zu bytes, not 32", from->account.len);
     }
     memcpy(account.id.bytes, from->account.data, ACCOUNT_ID_SIZE);
-    if (state_get(ledger->state, STATE_ACCOUNT, &account) != NULL) {
-        return note_set(note, ERR_CONFLICT, "the account has an allocation already");
-    }
     if (from->key.len != 0) {
         struct account_id owner;
         if (from->key.len != PUBLIC_KEY_SIZE) {
@@ -117,9 +135,8 @@ static enum err allocation_load(struct ledger *ledger, const Openledger__V1__All
         account.cliff_at_ms = ledger->head.time_ms + from->cliff_ms;
         account.vest_ms = from->vest_ms;
     }
-    (void)state_add(ledger->state, STATE_ACCOUNT, &account);
     *out_amount = account.balance;
-    return ERR_OK;
+    return account_add(ledger, &account, note);
 }
 
 static enum err allocations_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,

@@ -1,0 +1,371 @@
+/* api.c - see api.h: decode, check, call, encode. */
+#include "services/settlement/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/settlement/answer.h"
+#include "shared/base/check.h"
+#include "shared/base/log.h"
+#include "shared/crypto/sha256.h"
+#include "shared/ledger/tx.h"
+#include "shared/platform/clock.h"
+
+enum { ENTRIES_MAX = 1000 };
+
+/* ---- the desk ----------------------------------------------------------------------------------- */
+
+enum err desk_flush(struct desk *desk)
+{
+    struct note note = {""};
+    enum err err = settlement_sync(desk->settlement, &note);
+    if (err != ERR_OK) {
+        log_error("journal_failed err=%s note=\"%s\"", err_name(err), note.text);
+        service_stop(desk->service, 1);
+    } else {
+        publisher_wake(desk->publisher, settlement_durable(desk->settlement));
+    }
+    for (size_t i = 0; i < desk->waiting_count; i++) {
+        struct desk_waiting *waiting = &desk->waiting[i];
+        enum err answer = err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
+        if (answer == ERR_OK) {
+            Openledger__V1__SubmitReply reply = OPENLEDGER__V1__SUBMIT_REPLY__INIT;
+            reply.tx = ledger_binary(waiting->result.tx.bytes, DIGEST_SIZE);
+            reply.index = waiting->result.index;
+            reply.repeated_submission = waiting->result.repeated;
+            answer = rpc_reply(waiting->call, &reply);
+        } else {
+            (void)note_set(rpc_note(waiting->call), err, "the ledger cannot be written");
+        }
+        rpc_finish(waiting->call, answer);
+    }
+    desk->waiting_count = 0;
+    return err;
+}
+
+static void flush_job(void *argument)
+{
+    struct desk *desk = argument;
+    desk->flush_posted = false;
+    (void)desk_flush(desk);
+}
+
+void desk_tick(struct desk *desk)
+{
+    uint64_t now_ms = clock_mono_ms();
+    struct note note = {""};
+    if (now_ms - desk->sealed_ms >= desk->seal_ms && settlement_wants_seal(desk->settlement)) {
+        desk->sealed_ms = now_ms;
+        if (settlement_seal(desk->settlement, clock_real_ms(), &note) == ERR_OK) {
+            metric_add(desk->blocks, 1);
+        } else {
+            log_error("seal_failed note=\"%s\"", note.text);
+        }
+        (void)desk_flush(desk);
+    }
+}
+
+enum err desk_submit(struct desk *desk, struct bytes signed_tx,
+                     struct settlement_result *out_result, struct note *note)
+{
+    enum err err =
+        settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out_result, note);
+    if (err == ERR_OK && !out_result->repeated) {
+        metric_add(desk->transactions, 1);
+    }
+    enum err flushed = desk_flush(desk); /* also what others wait for: it costs nothing more */
+    return err ? err : flushed;
+}
+
+static void wait_for_disk(struct desk *desk, struct rpc_call *call,
+                          const struct settlement_result *result)
+{
+    if (desk->waiting_count == desk->waiting_capacity) {
+        desk->waiting_capacity = desk->waiting_capacity == 0 ? 64 : 2 * desk->waiting_capacity;
+        desk->waiting = realloc(desk->waiting, desk->waiting_capacity * sizeof *desk->waiting);
+        CHECK(desk->waiting != NULL); /* bounded by RPC_CALLS_MAX */
+    }
+    desk->waiting[desk->waiting_count++] = (struct desk_waiting){call, *result};
+}
+
+static enum err submit(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__SubmitRequest *request = message;
+    struct settlement_result result;
+    enum err err = settlement_submit(desk->settlement, ledger_bytes(request->signed_tx),
+                                     clock_real_ms(), &result, rpc_note(call));
+    if (err != ERR_OK) {
+        metric_add(desk->refused, 1);
+        if (err == ERR_IO) {
+            service_stop(desk->service, 1);
+        }
+        return err;
+    }
+    if (!result.repeated) {
+        metric_add(desk->transactions, 1);
+    }
+    rpc_defer(call);
+    wait_for_disk(desk, call, &result);
+    /* The flush comes behind the submissions that wait already: they share one sync. */
+    if (!desk->flush_posted) {
+        desk->flush_posted = service_post(desk->service, flush_job, desk) == ERR_OK;
+        if (!desk->flush_posted) {
+            (void)desk_flush(desk);
+        }
+    }
+    return ERR_OK;
+}
+
+/* ---- reading: only what is on disk is ever shown ------------------------------------------------ */
+
+ProtobufCBinaryData answer_copy(struct arena *arena, const void *data, size_t size)
+{
+    const void *at = arena_dup(arena, data, size);
+    return at == NULL ? (ProtobufCBinaryData){0} : ledger_binary(at, size);
+}
+
+char *answer_amount_text(struct arena *arena, struct amount amount)
+{
+    char text[AMOUNT_TEXT_SIZE];
+    return arena_strdup(arena, amount_format(amount, text));
+}
+
+static enum err get_info(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    (void)message;
+    struct arena *arena = rpc_arena(call);
+    const struct ledger *ledger = settlement_ledger(desk->settlement);
+    const struct ledger_parameters *from = ledger_parameters(ledger);
+    struct ledger_head head;
+    enum err err = desk_flush(desk);
+    if (err != ERR_OK) {
+        return err;
+    }
+    ledger_head(ledger, &head);
+    Openledger__V1__Parameters parameters = OPENLEDGER__V1__PARAMETERS__INIT;
+    parameters.platform_bp = from->platform_bp;
+    parameters.model_bp = from->model_bp;
+    parameters.stakers_bp = from->stakers_bp;
+    parameters.contributors_bp = from->contributors_bp;
+    parameters.share_deadline_blocks = from->share_deadline_blocks;
+    parameters.settlement_window_ms = from->settlement_window_ms;
+    parameters.validity_max_ms = from->validity_max_ms;
+    parameters.minimum_bond = answer_amount_text(arena, from->minimum_bond);
+    Openledger__V1__LedgerInfo info = OPENLEDGER__V1__LEDGER_INFO__INIT;
+    info.chain_id = ledger_binary(head.chain_id.bytes, DIGEST_SIZE);
+    info.chain_name = arena_strdup(arena, ledger_chain_name(ledger));
+    info.height = head.height;
+    info.last_index = head.index;
+    info.epoch = head.epoch;
+    info.time_ms = head.time_ms;
+    info.supply = answer_amount_text(arena, ledger_supply(ledger));
+    info.transactions = head.transactions;
+    struct digest root;
+    settlement_state_root(desk->settlement, &root);
+    info.state_root = ledger_binary(root.bytes, DIGEST_SIZE);
+    info.sequencer_key = ledger_binary(from->sequencer.bytes, PUBLIC_KEY_SIZE);
+    info.parameters = &parameters;
+    struct bytes genesis = ledger_genesis(ledger);
+    info.genesis = ledger_binary(genesis.data, genesis.size);
+    info.platform_account = ledger_binary(from->platform.bytes, ACCOUNT_ID_SIZE);
+    if (info.chain_name == NULL || info.supply == NULL || parameters.minimum_bond == NULL) {
+        return ERR_LIMIT;
+    }
+    return rpc_reply(call, &info);
+}
+
+enum err answer_digest_of(struct rpc_call *call, ProtobufCBinaryData field, const char *name,
+                          struct digest *out)
+{
+    return digest_from_bytes(ledger_bytes(field), out) == ERR_OK
+               ? ERR_OK
+               : note_set(rpc_note(call), ERR_INVALID, "%s has %zu bytes, not %d", name, field.len,
+                          DIGEST_SIZE);
+}
+
+static enum err get_account(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__GetAccountRequest *request = message;
+    struct arena *arena = rpc_arena(call);
+    const struct ledger *ledger = settlement_ledger(desk->settlement);
+    struct digest digest;
+    struct account_id id;
+    enum err err = answer_digest_of(call, request->account, "account", &digest);
+    err = err ? err : desk_flush(desk);
+    if (err != ERR_OK) {
+        return err;
+    }
+    memcpy(id.bytes, digest.bytes, ACCOUNT_ID_SIZE);
+    const struct ledger_account *account = ledger_account(ledger, &id);
+    if (account == NULL) {
+        return note_set(rpc_note(call), ERR_NOT_FOUND, "no such account on the ledger");
+    }
+    Openledger__V1__AccountState state = OPENLEDGER__V1__ACCOUNT_STATE__INIT;
+    Openledger__V1__BondState bonds[LEDGER_ROLE_END];
+    Openledger__V1__BondState *pointers[LEDGER_ROLE_END];
+    for (int role = 1; role < LEDGER_ROLE_END; role++) {
+        struct amount amount = ledger_bond(ledger, &id, (enum ledger_role)role);
+        if (!amount_is_zero(amount)) {
+            Openledger__V1__BondState *bond = &bonds[state.n_bonds];
+            openledger__v1__bond_state__init(bond);
+            bond->role = (Openledger__V1__Role)role;
+            bond->amount = answer_amount_text(arena, amount);
+            pointers[state.n_bonds++] = bond;
+        }
+    }
+    state.bonds = pointers;
+    state.account = ledger_binary(id.bytes, ACCOUNT_ID_SIZE);
+    state.name = arena_strdup(arena, account->name);
+    if (account->has_key) {
+        state.key = ledger_binary(account->key.bytes, PUBLIC_KEY_SIZE);
+    }
+    state.balance = answer_amount_text(arena, account->balance);
+    state.spendable = answer_amount_text(arena, ledger_spendable(ledger, account));
+    state.first_index = account->first_index;
+    return state.spendable == NULL ? ERR_LIMIT : rpc_reply(call, &state);
+}
+
+/* ---- blocks and entries ------------------------------------------------------------------------- */
+
+static enum err get_block(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__GetBlockRequest *request = message;
+    struct ledger_head head;
+    struct digest hash;
+    struct buf header;
+    ProtobufCMessage *decoded = NULL;
+    enum err err = desk_flush(desk);
+    if (err != ERR_OK) {
+        return err;
+    }
+    ledger_head(settlement_ledger(desk->settlement), &head);
+    uint64_t height = request->height == 0 ? head.height : request->height;
+    if (height == 0 || height > head.height) {
+        return note_set(rpc_note(call), ERR_NOT_FOUND, "no block %llu, the newest is %llu",
+                        (unsigned long long)height, (unsigned long long)head.height);
+    }
+    buf_init(&header, 4096);
+    err = settlement_store_header(settlement_index(desk->settlement), height, &header);
+    err = err ? err
+              : rpc_decode(&openledger__v1__block_header__descriptor, buf_bytes(&header),
+                           rpc_arena(call), &decoded, rpc_note(call));
+    if (err == ERR_OK) {
+        sha256(buf_bytes(&header), &hash);
+        Openledger__V1__BlockRecord record = OPENLEDGER__V1__BLOCK_RECORD__INIT;
+        record.header = ledger_binary(header.data, header.size);
+        record.hash = ledger_binary(hash.bytes, DIGEST_SIZE);
+        record.decoded = (Openledger__V1__BlockHeader *)decoded;
+        err = rpc_reply(call, &record);
+    }
+    buf_deinit(&header);
+    return err;
+}
+
+static enum err get_entries(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__GetEntriesRequest *request = message;
+    struct arena *arena = rpc_arena(call);
+    enum err err = desk_flush(desk);
+    if (err != ERR_OK) {
+        return err;
+    }
+    uint64_t last = settlement_durable(desk->settlement);
+    uint64_t from = request->from_index == 0 ? 1 : request->from_index;
+    size_t max = request->count == 0 || request->count > ENTRIES_MAX ? ENTRIES_MAX : request->count;
+    ProtobufCBinaryData *items = arena_alloc_array(arena, max, sizeof *items);
+    if (items == NULL) {
+        return ERR_LIMIT;
+    }
+    Openledger__V1__GetEntriesReply reply = OPENLEDGER__V1__GET_ENTRIES_REPLY__INIT;
+    reply.entries = items;
+    reply.last_index = last;
+    struct buf entry;
+    buf_init(&entry, LEDGER_ENTRY_MAX);
+    size_t size = 0;
+    for (uint64_t i = from; i <= last && reply.n_entries < max && err == ERR_OK; i++) {
+        buf_clear(&entry);
+        err = settlement_entry(desk->settlement, i, &entry, rpc_note(call));
+        size += entry.size;
+        if (err == ERR_OK && reply.n_entries > 0 && size > ANSWER_BYTES_MAX) {
+            break;
+        }
+        if (err == ERR_OK) {
+            items[reply.n_entries] = answer_copy(arena, entry.data, entry.size);
+            err = items[reply.n_entries++].data == NULL ? ERR_LIMIT : ERR_OK;
+        }
+    }
+    buf_deinit(&entry);
+    return err ? err : rpc_reply(call, &reply);
+}
+
+static enum err get_checkpoint(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    (void)message;
+    enum err err = desk_flush(desk);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct bytes note = settlement_checkpoint(desk->settlement);
+    if (note.size == 0) {
+        return note_set(rpc_note(call), ERR_NOT_FOUND, "no block was closed yet");
+    }
+    Openledger__V1__Checkpoint checkpoint = OPENLEDGER__V1__CHECKPOINT__INIT;
+    checkpoint.note = arena_dup(rpc_arena(call), note.data, note.size);
+    return checkpoint.note == NULL ? ERR_LIMIT : rpc_reply(call, &checkpoint);
+}
+
+/* ---- proofs ------------------------------------------------------------------------------------- */
+
+static enum err reply_proof(struct rpc_call *call, enum err err, struct buf *proof)
+{
+    ProtobufCMessage *message = NULL;
+    err = err ? err
+              : rpc_decode(&openledger__v1__inclusion_proof__descriptor, buf_bytes(proof),
+                           rpc_arena(call), &message, rpc_note(call));
+    buf_deinit(proof);
+    return err ? err : rpc_reply(call, message);
+}
+
+static enum err prove_tx(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__ProveTxRequest *request = message;
+    struct buf proof;
+    uint64_t index;
+    buf_init(&proof, RPC_MESSAGE_MAX);
+    enum err err = answer_tx_index(desk, call, request->tx, &index);
+    err = err ? err : settlement_prove_entry(desk->settlement, index, &proof, rpc_note(call));
+    return reply_proof(call, err, &proof);
+}
+
+static enum err prove_posting(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__ProvePostingRequest *request = message;
+    struct buf proof;
+    buf_init(&proof, RPC_MESSAGE_MAX);
+    enum err err = settlement_prove_leg(desk->settlement, request->index, request->leg, &proof,
+                                        rpc_note(call));
+    return reply_proof(call, err, &proof);
+}
+
+static const struct rpc_binding BINDINGS[] = {
+    {"GetInfo", get_info},          {"Submit", submit},
+    {"GetAccount", get_account},    {"GetTx", answer_get_tx},
+    {"ListTxs", answer_list_txs},   {"GetBlock", get_block},
+    {"GetEntries", get_entries},    {"GetCheckpoint", get_checkpoint},
+    {"ProveTx", prove_tx},          {"ProvePosting", prove_posting},
+    {"GetGrant", answer_get_grant}, {"GetReceipt", answer_get_receipt},
+};
+
+const struct rpc_service settlement_rpc = {
+    .descriptor = &openledger__v1__settlement__descriptor,
+    .bindings = BINDINGS,
+    .count = sizeof BINDINGS / sizeof BINDINGS[0],
+};

@@ -1,0 +1,137 @@
+/* main.c - settlement: the single sequencer of the ledger. */
+#include <stdlib.h>
+
+#include "services/settlement/api.h"
+#include "shared/base/log.h"
+#include "shared/platform/file.h"
+
+enum { TICK_MS = 50 };
+
+static const struct setting SETTINGS[] = {
+    {.name = "genesis", .type = SETTING_TEXT, .fallback = NULL, .doc = "the genesis file"},
+    {.name = "sequencer-key",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "key file that signs checkpoints; empty: key-file"},
+    {.name = "seal-ms",
+     .type = SETTING_U64,
+     .fallback = "1000",
+     .min = 10,
+     .max = 3600000,
+     .doc = "a block is closed this long after the one before, when there is something in it"},
+    {.name = "snapshot-blocks",
+     .type = SETTING_U64,
+     .fallback = "1000",
+     .min = 1,
+     .max = 1000000,
+     .doc = "blocks between snapshots of the state"},
+};
+
+static const struct service_config CONFIG = {
+    .name = "settlement",
+    .about = "Orders and applies the ledger's transactions, settles receipts and shares.",
+    .settings = SETTINGS,
+    .setting_count = sizeof SETTINGS / sizeof SETTINGS[0],
+};
+
+static enum err keys_open(struct desk *desk, struct note *note)
+{
+    char own[FILE_PATH_SIZE];
+    const char *key_file = service_key_file(desk->service);
+    const char *sequencer = settings_text(service_settings(desk->service), "sequencer-key");
+    enum err err = file_path(own, "%s/key.json", service_data_dir(desk->service));
+    key_file = key_file[0] == '\0' ? own : key_file;
+    err = err ? err : key_pair_load_or_create(key_file, "", &desk->operator_keys, note);
+    err = err ? err
+              : key_pair_load(sequencer[0] == '\0' ? key_file : sequencer, "", &desk->sequencer,
+                              note);
+    if (err == ERR_OK) {
+        account_id_from_key(key_pair_public(desk->operator_keys), &desk->operator_id);
+    }
+    return err;
+}
+
+static enum err ledger_open(struct desk *desk, struct note *note)
+{
+    const struct settings *settings = service_settings(desk->service);
+    struct buf genesis;
+    struct ledger_head head;
+    buf_init(&genesis, LEDGER_GENESIS_MAX);
+    enum err err = file_read(settings_text(settings, "genesis"), &genesis, note);
+    if (err == ERR_OK) {
+        const struct settlement_options options = {
+            .folder = service_data_dir(desk->service),
+            .genesis = buf_bytes(&genesis),
+            .blobs = service_blobs(desk->service),
+            .sequencer = desk->sequencer,
+            .snapshot_blocks = settings_u64(settings, "snapshot-blocks"),
+        };
+        err = settlement_open(&options, &desk->settlement, note);
+    }
+    buf_deinit(&genesis);
+    if (err == ERR_OK) {
+        ledger_head(settlement_ledger(desk->settlement), &head);
+        log_info("ledger_open index=%llu height=%llu replayed=%llu torn_bytes=%llu parked=%llu",
+                 (unsigned long long)head.index, (unsigned long long)head.height,
+                 (unsigned long long)settlement_replayed(desk->settlement),
+                 (unsigned long long)settlement_torn_size(desk->settlement),
+                 (unsigned long long)settlement_store_parked(settlement_index(desk->settlement)));
+    }
+    return err;
+}
+
+static void on_tick(void *context)
+{
+    desk_tick(context);
+}
+
+static enum err start(struct desk *desk, struct note *note)
+{
+    struct metrics *metrics = service_metrics(desk->service);
+    desk->seal_ms = settings_u64(service_settings(desk->service), "seal-ms");
+    desk->transactions = metrics_counter(metrics, "openledger_transactions_total", "",
+                                         "transactions put on the ledger");
+    desk->blocks = metrics_counter(metrics, "openledger_blocks_total", "", "blocks closed");
+    desk->refused =
+        metrics_counter(metrics, "openledger_refused_total", "", "transactions refused");
+    desk->parked = metrics_counter(metrics, "openledger_parked_total", "",
+                                   "batches that can never be applied");
+    enum err err = keys_open(desk, note);
+    err = err ? err : ledger_open(desk, note);
+    err = err ? err
+              : publisher_start(service_bus(desk->service), settlement_log_folder(desk->settlement),
+                                service_replicas(desk->service), &desk->publisher, note);
+    if (err == ERR_OK) {
+        publisher_wake(desk->publisher, settlement_durable(desk->settlement));
+        service_rpc(desk->service, &settlement_rpc, desk);
+        service_every(desk->service, TICK_MS, on_tick, desk);
+        err = feed_start(desk, note);
+    }
+    return err;
+}
+
+int main(int argc, char **argv)
+{
+    struct desk desk = {.service = NULL};
+    struct note note = {""};
+    crypto_start();
+    int code = service_open(&CONFIG, argc, argv, &desk.service);
+    if (desk.service == NULL) {
+        return code;
+    }
+    if (start(&desk, &note) != ERR_OK) {
+        log_error("start_failed note=\"%s\"", note.text);
+        code = 1;
+    } else {
+        service_ready(desk.service, true, NULL);
+        code = service_run(desk.service);
+        (void)desk_flush(&desk);
+    }
+    publisher_stop(desk.publisher);
+    settlement_close(desk.settlement);
+    key_pair_destroy(desk.sequencer);
+    key_pair_destroy(desk.operator_keys);
+    free(desk.waiting);
+    service_close(desk.service);
+    return code;
+}

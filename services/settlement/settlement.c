@@ -1,0 +1,558 @@
+/* settlement.c - see settlement.h. */
+#include "services/settlement/settlement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/crypto/sha256.h"
+#include "shared/journal/journal.h"
+#include "shared/ledger/proof.h"
+#include "shared/ledger/tx.h"
+#include "shared/merkle/merkle.h"
+#include "shared/platform/file.h"
+
+enum { REPLAY_COMMIT_ENTRIES = 1000, SNAPSHOT_BLOCKS = 1000 };
+#define SNAPSHOT_MAX (UINT64_C(1) << 30) /* bytes */
+
+struct block {
+    uint64_t last_index;
+    struct digest leaf; /* of its header, in the header log */
+};
+
+struct settlement {
+    struct ledger *ledger;
+    struct journal *journal;
+    struct settlement_store *store;
+    struct blob_store *blobs;
+    const struct key_pair *sequencer;
+    struct ledger_effects effects;
+    struct buf entry;
+    struct buf checkpoint;
+    struct block *blocks;
+    size_t block_count, block_capacity;
+    uint64_t snapshot_blocks, snapshot_height;
+    uint64_t checkpoint_height;
+    uint64_t replayed;
+    bool broken; /* state and disk differ: nothing may be answered any more */
+    char log_folder[FILE_PATH_SIZE];
+    char index_folder[FILE_PATH_SIZE];
+    char checkpoint_path[FILE_PATH_SIZE];
+};
+
+static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
+{
+    return blob_get(context, digest, out, NULL);
+}
+
+static struct ledger_blobs blobs_of(struct settlement *settlement)
+{
+    return (struct ledger_blobs){.get = blob_find, .context = settlement->blobs};
+}
+
+static void block_add(struct settlement *settlement, uint64_t last_index, struct bytes header)
+{
+    if (settlement->block_count == settlement->block_capacity) {
+        settlement->block_capacity =
+            settlement->block_capacity == 0 ? 256 : 2 * settlement->block_capacity;
+        settlement->blocks =
+            realloc(settlement->blocks, settlement->block_capacity * sizeof *settlement->blocks);
+        CHECK(settlement->blocks != NULL);
+    }
+    struct block *block = &settlement->blocks[settlement->block_count++];
+    block->last_index = last_index;
+    merkle_leaf(header.data, header.size, &block->leaf);
+}
+
+/* ---- start -------------------------------------------------------------------------------------- */
+
+/* Entry index of the journal hashes to this? */
+static bool journal_has(struct settlement *settlement, uint64_t index, const struct digest *hash)
+{
+    struct digest found;
+    if (index == 0 || index > journal_count(settlement->journal)) {
+        return false;
+    }
+    buf_clear(&settlement->entry);
+    if (journal_read(settlement->journal, index - 1, &settlement->entry, NULL) != ERR_OK) {
+        return false;
+    }
+    ledger_entry_hash(buf_bytes(&settlement->entry), &found);
+    return digest_equal(&found, hash);
+}
+
+/* Reads the headers of all blocks up to the snapshot's and compares the last with the state. */
+static enum err headers_load(struct settlement *settlement, struct ledger *ledger)
+{
+    struct ledger_head head;
+    struct digest hash, root;
+    struct buf header;
+    ledger_head(ledger, &head);
+    ledger_state_root(ledger, &root);
+    buf_init(&header, 4096);
+    enum err err = ERR_OK;
+    bool same = head.height == 0;
+    for (uint64_t height = 1; height <= head.height && err == ERR_OK; height++) {
+        buf_clear(&header);
+        err = settlement_store_header(settlement->store, height, &header);
+        Openledger__V1__BlockHeader *decoded =
+            err ? NULL : openledger__v1__block_header__unpack(NULL, header.size, header.data);
+        if (decoded == NULL) {
+            err = ERR_CORRUPT;
+            break;
+        }
+        block_add(settlement, decoded->last_index, buf_bytes(&header));
+        if (height == head.height) {
+            sha256(buf_bytes(&header), &hash);
+            same = digest_equal(&hash, &head.header_hash) &&
+                   bytes_equal(ledger_bytes(decoded->state_root), digest_bytes(&root));
+        }
+        openledger__v1__block_header__free_unpacked(decoded, NULL);
+    }
+    buf_deinit(&header);
+    return same ? err : ERR_CORRUPT;
+}
+
+/* Loads the last snapshot if index, snapshot and journal all agree; else starts at genesis with an
+ * empty index. */
+static enum err state_load(struct settlement *settlement, struct bytes genesis, struct note *note)
+{
+    struct settlement_store_mark mark;
+    struct ledger_head head;
+    struct buf snapshot;
+    buf_init(&snapshot, SNAPSHOT_MAX);
+    ledger_head(settlement->ledger, &head);
+    struct ledger *restored = NULL;
+    bool fits = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
+                digest_equal(&mark.chain_id, &head.chain_id) &&
+                journal_has(settlement, mark.index, &mark.entry_hash) &&
+                settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
+                ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
+    if (fits) {
+        ledger_head(restored, &head);
+        fits = head.index <= mark.index && journal_has(settlement, head.index, &head.entry_hash) &&
+               headers_load(settlement, restored) == ERR_OK;
+    }
+    buf_deinit(&snapshot);
+    if (!fits) {
+        ledger_destroy(restored);
+        settlement->block_count = 0;
+        return settlement_store_clear(settlement->store, note);
+    }
+    ledger_destroy(settlement->ledger);
+    settlement->ledger = restored;
+    settlement->snapshot_height = head.height;
+    return ERR_OK;
+}
+
+/* What follows from an entry that was just applied. */
+static enum err entry_index(struct settlement *settlement, struct note *note)
+{
+    const struct ledger_effects *effects = &settlement->effects;
+    if (effects->kind == LEDGER_KIND_SEAL) {
+        block_add(settlement, effects->index, buf_bytes(&effects->header));
+    }
+    return settlement_store_index(settlement->store, effects, note);
+}
+
+static enum err index_commit(struct settlement *settlement, struct note *note)
+{
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    if (head.index == 0) {
+        return settlement_store_commit(settlement->store, note);
+    }
+    const struct settlement_store_mark mark = {
+        .chain_id = head.chain_id, .index = head.index, .entry_hash = head.entry_hash};
+    enum err err = settlement_store_mark_put(settlement->store, &mark, note);
+    if (err == ERR_OK && head.sealed_index == head.index &&
+        head.height >= settlement->snapshot_height + settlement->snapshot_blocks) {
+        struct buf snapshot;
+        buf_init(&snapshot, SNAPSHOT_MAX);
+        err = ledger_snapshot(settlement->ledger, &snapshot);
+        err = err ? err
+                  : settlement_store_snapshot_put(settlement->store, buf_bytes(&snapshot), note);
+        buf_deinit(&snapshot);
+        settlement->snapshot_height = head.height;
+    }
+    return err ? err : settlement_store_commit(settlement->store, note);
+}
+
+static enum err replay(struct settlement *settlement, struct note *note)
+{
+    struct ledger_head head;
+    struct ledger_blobs blobs = blobs_of(settlement);
+    ledger_head(settlement->ledger, &head);
+    for (uint64_t i = head.index; i < journal_count(settlement->journal); i++) {
+        buf_clear(&settlement->entry);
+        enum err err = journal_read(settlement->journal, i, &settlement->entry, note);
+        err = err ? err
+                  : ledger_apply(settlement->ledger, buf_bytes(&settlement->entry), &blobs,
+                                 &settlement->effects, note);
+        if (err != ERR_OK) {
+            return note_wrap(note, err, "entry %llu of the journal", (unsigned long long)i + 1);
+        }
+        err = entry_index(settlement, note);
+        settlement->replayed++;
+        if (err == ERR_OK && settlement->replayed % REPLAY_COMMIT_ENTRIES == 0) {
+            err = index_commit(settlement, note);
+        }
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    return index_commit(settlement, note);
+}
+
+static enum err checkpoint_write(struct settlement *settlement, struct note *note)
+{
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    if (head.height == 0 || head.height == settlement->checkpoint_height) {
+        return ERR_OK;
+    }
+    buf_clear(&settlement->checkpoint);
+    enum err err = ledger_checkpoint_sign(&head.chain_id, head.height, &head.headers_root,
+                                          settlement->sequencer, &settlement->checkpoint);
+    settlement->checkpoint_height = err ? settlement->checkpoint_height : head.height;
+    return err ? err
+               : file_write_quick(settlement->checkpoint_path, buf_bytes(&settlement->checkpoint),
+                                  0644, note);
+}
+
+static enum err folders_open(struct settlement *settlement, const char *folder, struct note *note)
+{
+    const struct journal_options journal = {.folder = settlement->log_folder};
+    enum err err = file_path(settlement->log_folder, "%s/log", folder);
+    err = err ? err : file_path(settlement->index_folder, "%s/index", folder);
+    err = err ? err : file_path(settlement->checkpoint_path, "%s/checkpoint", folder);
+    err = err ? err : file_make_folders(folder, note);
+    err = err ? err : journal_open(&journal, &settlement->journal, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = settlement_store_open(settlement->index_folder, &settlement->store, note);
+    if (err == ERR_CORRUPT) { /* derived: make it anew */
+        err = file_remove_tree(settlement->index_folder, note);
+        err = err ? err : settlement_store_open(settlement->index_folder, &settlement->store, note);
+    }
+    return err;
+}
+
+enum err settlement_open(const struct settlement_options *options,
+                         struct settlement **out_settlement, struct note *note)
+{
+    struct settlement *settlement = calloc(1, sizeof *settlement);
+    if (settlement == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    ledger_effects_init(&settlement->effects);
+    buf_init(&settlement->entry, LEDGER_ENTRY_MAX);
+    buf_init(&settlement->checkpoint, 4096);
+    settlement->blobs = options->blobs;
+    settlement->sequencer = options->sequencer;
+    settlement->snapshot_blocks =
+        options->snapshot_blocks == 0 ? SNAPSHOT_BLOCKS : options->snapshot_blocks;
+    enum err err = ledger_create(options->genesis, &settlement->ledger, note);
+    if (err == ERR_OK && !public_key_equal(&ledger_parameters(settlement->ledger)->sequencer,
+                                           key_pair_public(options->sequencer))) {
+        err = note_set(note, ERR_DENIED, "the sequencer's key is not the one in the genesis file");
+    }
+    err = err ? err : folders_open(settlement, options->folder, note);
+    err = err ? err : state_load(settlement, options->genesis, note);
+    err = err ? err : replay(settlement, note);
+    err = err ? err : checkpoint_write(settlement, note);
+    if (err != ERR_OK) {
+        settlement_close(settlement);
+        return err;
+    }
+    *out_settlement = settlement;
+    return ERR_OK;
+}
+
+void settlement_close(struct settlement *settlement)
+{
+    if (settlement == NULL) {
+        return;
+    }
+    settlement_store_close(settlement->store);
+    journal_close(settlement->journal);
+    ledger_destroy(settlement->ledger);
+    ledger_effects_deinit(&settlement->effects);
+    buf_deinit(&settlement->entry);
+    buf_deinit(&settlement->checkpoint);
+    free(settlement->blocks);
+    free(settlement);
+}
+
+const struct ledger *settlement_ledger(const struct settlement *settlement)
+{
+    return settlement->ledger;
+}
+
+struct settlement_store *settlement_index(struct settlement *settlement)
+{
+    return settlement->store;
+}
+
+void settlement_state_root(struct settlement *settlement, struct digest *out_root)
+{
+    ledger_state_root(settlement->ledger, out_root);
+}
+
+const char *settlement_log_folder(const struct settlement *settlement)
+{
+    return settlement->log_folder;
+}
+
+uint64_t settlement_replayed(const struct settlement *settlement)
+{
+    return settlement->replayed;
+}
+
+uint64_t settlement_torn_size(const struct settlement *settlement)
+{
+    return journal_torn_size(settlement->journal);
+}
+
+/* ---- taking transactions ------------------------------------------------------------------------ */
+
+static enum err fail(struct settlement *settlement, enum err err, struct note *note)
+{
+    settlement->broken = true;
+    return note_wrap(note, err == ERR_OK ? ERR_IO : err, "the ledger cannot be written");
+}
+
+/* Applies settlement->entry and appends it to the journal. Refusals leave everything as it was. */
+static enum err take(struct settlement *settlement, struct note *note)
+{
+    struct ledger_blobs blobs = blobs_of(settlement);
+    struct bytes entry = buf_bytes(&settlement->entry);
+    uint64_t at;
+    enum err err = ledger_apply(settlement->ledger, entry, &blobs, &settlement->effects, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = journal_append(settlement->journal, entry, &at, note);
+    if (err != ERR_OK) {
+        return fail(settlement, ERR_IO, note);
+    }
+    CHECK(at + 1 == settlement->effects.index);
+    err = entry_index(settlement, note);
+    return err ? fail(settlement, ERR_IO, note) : ERR_OK;
+}
+
+enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx, uint64_t now_ms,
+                           struct settlement_result *out_result, struct note *note)
+{
+    struct ledger_head head;
+    struct settlement_result result = {.repeated = true};
+    if (settlement->broken) {
+        return note_set(note, ERR_IO, "the ledger cannot be written");
+    }
+    ledger_head(settlement->ledger, &head);
+    enum err err = ledger_signed_tx_id(&head.chain_id, signed_tx, &result.tx, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = settlement_store_tx(settlement->store, &result.tx, &result.index);
+    if (err == ERR_NOT_FOUND) {
+        result.repeated = false;
+        buf_clear(&settlement->entry);
+        err = ledger_make_entry(settlement->ledger, signed_tx, now_ms, &settlement->entry);
+        if (err != ERR_OK) {
+            return note_set(note, err, "the transaction has %zu bytes, an entry at most %u",
+                            signed_tx.size, LEDGER_ENTRY_MAX);
+        }
+        err = take(settlement, note);
+        result.index = settlement->effects.index;
+    }
+    if (err == ERR_OK) {
+        *out_result = result;
+    }
+    return err;
+}
+
+enum err settlement_sync(struct settlement *settlement, struct note *note)
+{
+    if (settlement->broken) {
+        return note_set(note, ERR_IO, "the ledger cannot be written");
+    }
+    if (settlement_durable(settlement) == journal_count(settlement->journal) &&
+        settlement->checkpoint_height == settlement->block_count) {
+        return ERR_OK;
+    }
+    enum err err = journal_sync(settlement->journal, note);
+    err = err ? err : index_commit(settlement, note);
+    err = err ? err : checkpoint_write(settlement, note);
+    return err ? fail(settlement, ERR_IO, note) : ERR_OK;
+}
+
+uint64_t settlement_durable(const struct settlement *settlement)
+{
+    return journal_synced_count(settlement->journal);
+}
+
+bool settlement_wants_seal(const struct settlement *settlement)
+{
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    return head.index > head.sealed_index || ledger_next_deadline(settlement->ledger) != 0;
+}
+
+enum err settlement_seal(struct settlement *settlement, uint64_t now_ms, struct note *note)
+{
+    if (settlement->broken) {
+        return note_set(note, ERR_IO, "the ledger cannot be written");
+    }
+    buf_clear(&settlement->entry);
+    enum err err = ledger_make_seal(settlement->ledger, now_ms, &settlement->entry);
+    err = err ? err : take(settlement, note);
+    return err ? err : settlement_sync(settlement, note);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+enum err settlement_entry(struct settlement *settlement, uint64_t index, struct buf *out,
+                          struct note *note)
+{
+    if (index == 0 || index > journal_count(settlement->journal)) {
+        return note_set(note, ERR_RANGE, "entry %llu, the log has %llu", (unsigned long long)index,
+                        (unsigned long long)journal_count(settlement->journal));
+    }
+    return journal_read(settlement->journal, index - 1, out, note);
+}
+
+struct bytes settlement_checkpoint(const struct settlement *settlement)
+{
+    return buf_bytes(&settlement->checkpoint);
+}
+
+uint64_t settlement_height_of(const struct settlement *settlement, uint64_t index)
+{
+    size_t low = 0, high = settlement->block_count;
+    while (low < high) { /* the first block that ends at or behind index */
+        size_t middle = low + (high - low) / 2;
+        if (settlement->blocks[middle].last_index < index) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low == settlement->block_count ? 0 : low + 1;
+}
+
+/* ---- proofs ------------------------------------------------------------------------------------- */
+
+struct leaves {
+    struct digest *items;
+    size_t count, capacity;
+    uint64_t index; /* the entry, or the leg's entry, looked for */
+    uint32_t leg;
+    size_t found; /* its place + 1 */
+    struct buf leaf;
+};
+
+static void leaf_add(struct leaves *leaves, struct bytes data)
+{
+    if (leaves->count == leaves->capacity) {
+        leaves->capacity = leaves->capacity == 0 ? 64 : 2 * leaves->capacity;
+        leaves->items = realloc(leaves->items, leaves->capacity * sizeof *leaves->items);
+        CHECK(leaves->items != NULL);
+    }
+    merkle_leaf(data.data, data.size, &leaves->items[leaves->count++]);
+}
+
+static enum err leg_add(void *context, uint64_t index, uint32_t leg, struct bytes posting)
+{
+    struct leaves *leaves = context;
+    leaf_add(leaves, posting);
+    if (index == leaves->index && leg == leaves->leg) {
+        leaves->found = leaves->count;
+        return buf_append_bytes(&leaves->leaf, posting);
+    }
+    return ERR_OK;
+}
+
+static enum err entries_add(struct settlement *settlement, struct leaves *leaves, uint64_t first,
+                            uint64_t last, struct note *note)
+{
+    enum err err = ERR_OK;
+    for (uint64_t i = first; i <= last && err == ERR_OK; i++) {
+        buf_clear(&settlement->entry);
+        err = settlement_entry(settlement, i, &settlement->entry, note);
+        if (err == ERR_OK) {
+            leaf_add(leaves, buf_bytes(&settlement->entry));
+        }
+        if (err == ERR_OK && i == leaves->index) {
+            leaves->found = leaves->count;
+            err = buf_append_bytes(&leaves->leaf, buf_bytes(&settlement->entry));
+        }
+    }
+    return err;
+}
+
+static enum err prove(struct settlement *settlement, struct leaves *leaves, bool posting,
+                      struct buf *out, struct note *note)
+{
+    uint64_t height = settlement_height_of(settlement, leaves->index);
+    if (leaves->index == 0 || height == 0) {
+        return note_set(note, ERR_UNAVAILABLE, "entry %llu is in no block yet",
+                        (unsigned long long)leaves->index);
+    }
+    uint64_t first = height == 1 ? 1 : settlement->blocks[height - 2].last_index + 1;
+    uint64_t last = settlement->blocks[height - 1].last_index;
+    enum err err = posting ? settlement_store_legs(settlement->store, first, last, leg_add, leaves)
+                           : entries_add(settlement, leaves, first, last, note);
+    if (err == ERR_OK && leaves->found == 0) {
+        err = note_set(note, ERR_NOT_FOUND, "entry %llu has no leg %u",
+                       (unsigned long long)leaves->index, leaves->leg);
+    }
+    struct buf header;
+    buf_init(&header, 4096);
+    struct digest *headers = calloc(settlement->block_count, sizeof *headers);
+    CHECK(headers != NULL);
+    for (size_t i = 0; i < settlement->block_count; i++) {
+        headers[i] = settlement->blocks[i].leaf;
+    }
+    err = err ? err : settlement_store_header(settlement->store, height, &header);
+    if (err == ERR_OK) {
+        const struct ledger_proof_parts parts = {.leaf = buf_bytes(&leaves->leaf),
+                                                 .posting = posting,
+                                                 .leaves = leaves->items,
+                                                 .leaf_count = leaves->count,
+                                                 .leaf_index = leaves->found - 1,
+                                                 .header = buf_bytes(&header),
+                                                 .headers = headers,
+                                                 .header_count = settlement->block_count,
+                                                 .checkpoint = buf_bytes(&settlement->checkpoint)};
+        err = ledger_proof_make(&parts, out, note);
+    }
+    free(headers);
+    buf_deinit(&header);
+    return err;
+}
+
+static enum err prove_one(struct settlement *settlement, uint64_t index, bool posting, uint32_t leg,
+                          struct buf *out, struct note *note)
+{
+    struct leaves leaves = {.index = index, .leg = leg};
+    buf_init(&leaves.leaf, LEDGER_ENTRY_MAX);
+    enum err err = settlement_sync(settlement, note);
+    err = err ? err : prove(settlement, &leaves, posting, out, note);
+    buf_deinit(&leaves.leaf);
+    free(leaves.items);
+    return err;
+}
+
+enum err settlement_prove_entry(struct settlement *settlement, uint64_t index, struct buf *out,
+                                struct note *note)
+{
+    return prove_one(settlement, index, false, 0, out, note);
+}
+
+enum err settlement_prove_leg(struct settlement *settlement, uint64_t index, uint32_t leg,
+                              struct buf *out, struct note *note)
+{
+    return prove_one(settlement, index, true, leg, out, note);
+}

@@ -1,0 +1,83 @@
+/* settlement.h - the sequencer: checks, numbers and writes entries; seals blocks; signs checkpoints.
+ *
+ * Truth is the journal in folder/log. A transaction is applied to the state in memory, appended, and
+ * answered only after settlement_sync() put it on disk: what was answered survives kill -9, what was
+ * not may be submitted again. When writing fails the state is ahead of the disk: every later call
+ * gives ERR_IO, and the process must end and start again from the journal.
+ *
+ * Everything else in folder (index/, checkpoint) is derived and may be deleted. One thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "services/settlement/store.h"
+#include "shared/base/buf.h"
+#include "shared/base/bytes.h"
+#include "shared/base/digest.h"
+#include "shared/base/err.h"
+#include "shared/base/note.h"
+#include "shared/blob/blob.h"
+#include "shared/crypto/keys.h"
+#include "shared/ledger/ledger.h"
+
+struct settlement;
+
+struct settlement_options {
+    const char *folder;               /* made when missing */
+    struct bytes genesis;             /* the file's bytes; copied */
+    struct blob_store *blobs;         /* borrowed */
+    const struct key_pair *sequencer; /* borrowed; must be the genesis's sequencer_key */
+    uint64_t snapshot_blocks;         /* blocks between snapshots; 0: 1,000 */
+};
+
+/* Recovers from the journal: loads the last snapshot, replays what follows, rebuilds the index where
+ * it does not fit. ERR_CORRUPT, ERR_NOT_FOUND: an entry cannot be replayed (note: which, why).
+ * ERR_DENIED: the key is not the genesis's sequencer. */
+MUST_USE enum err settlement_open(const struct settlement_options *options,
+                                  struct settlement **out_settlement, struct note *note);
+void settlement_close(struct settlement *settlement); /* NULL is fine */
+
+const struct ledger *settlement_ledger(const struct settlement *settlement);
+struct settlement_store *settlement_index(struct settlement *settlement);
+/* Root of the state now. */
+void settlement_state_root(struct settlement *settlement, struct digest *out_root);
+const char *settlement_log_folder(const struct settlement *settlement);
+/* How it started, for the log: entries replayed, bytes of a torn tail that were cut off. */
+uint64_t settlement_replayed(const struct settlement *settlement);
+uint64_t settlement_torn_size(const struct settlement *settlement);
+
+struct settlement_result {
+    struct digest tx;
+    uint64_t index;
+    bool repeated; /* it was on the ledger already */
+};
+/* Takes a transaction: the same one again gives the same result. Not durable before
+ * settlement_sync(). Errors as ledger_apply(); ERR_IO: see above. */
+MUST_USE enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx,
+                                    uint64_t now_ms, struct settlement_result *out_result,
+                                    struct note *note);
+
+/* Puts everything taken so far on disk, and the checkpoint of the last block. */
+MUST_USE enum err settlement_sync(struct settlement *settlement, struct note *note);
+/* Entries known to be on disk. */
+uint64_t settlement_durable(const struct settlement *settlement);
+
+/* Should a block be closed: are there transactions in it, or do parts wait for a deadline? */
+bool settlement_wants_seal(const struct settlement *settlement);
+/* Closes the block, and syncs. */
+MUST_USE enum err settlement_seal(struct settlement *settlement, uint64_t now_ms,
+                                  struct note *note);
+
+/* Appends the bytes of entry index (from 1). ERR_RANGE; ERR_LIMIT: out's ceiling. */
+MUST_USE enum err settlement_entry(struct settlement *settlement, uint64_t index, struct buf *out,
+                                   struct note *note);
+/* The signed note over all blocks so far; empty before the first. Borrowed until the next seal. */
+struct bytes settlement_checkpoint(const struct settlement *settlement);
+/* The block that entry index is in; 0: not sealed yet. */
+uint64_t settlement_height_of(const struct settlement *settlement, uint64_t index);
+/* Appends a serialised InclusionProof of entry index, or of its leg. ERR_UNAVAILABLE: not sealed. */
+MUST_USE enum err settlement_prove_entry(struct settlement *settlement, uint64_t index,
+                                         struct buf *out, struct note *note);
+MUST_USE enum err settlement_prove_leg(struct settlement *settlement, uint64_t index, uint32_t leg,
+                                       struct buf *out, struct note *note);
