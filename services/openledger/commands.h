@@ -5,6 +5,24 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+int cmd_account(int argc, char **argv);
+int cmd_adapter(int argc, char **argv);
+int cmd_attribution(int argc, char **argv);
+int cmd_balance(int argc, char **argv);
+int cmd_block(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_corpus(int argc, char **argv);
+int cmd_datanet(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
+int cmd_down(int argc, char **argv);
+int cmd_grant(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
+int cmd_model(int argc, char **argv);
 int cmd_pretrain(int argc, char **argv);
+int cmd_prove(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 int cmd_tokenizer(int argc, char **argv);
+int cmd_train(int argc, char **argv);
+int cmd_transfer(int argc, char **argv);
+int cmd_up(int argc, char **argv);
+int cmd_verify(int argc, char **argv);

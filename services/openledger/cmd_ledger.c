@@ -1,0 +1,380 @@
+/* cmd_ledger.c - keys, account, balance, transfer, block, prove: people and their money. */
+#include <stdio.h>
+#include <string.h>
+
+#include "services/openledger/act.h"
+#include "services/openledger/commands.h"
+#include "services/openledger/output.h"
+#include "shared/base/hex.h"
+#include "shared/ledger/proof.h"
+#include "shared/ledger/tx.h"
+
+/* ---- keys ---- */
+
+static int keys_new(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {
+        .name = "openledger keys new",
+        .usage = "NAME",
+        .about = "Makes a key pair in <home>/keys. OPENLEDGER_PASSPHRASE protects it.",
+        .positional_min = 1,
+        .positional_max = 1};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    char folder[FILE_PATH_SIZE];
+    char path[FILE_PATH_SIZE];
+    char text[ACCOUNT_ID_TEXT_SIZE];
+    struct account_id id;
+    const char *name = settings_positional(cli.settings, 0);
+    struct key_pair *keys = key_pair_create();
+    enum err err = keys == NULL ? ERR_NO_MEMORY : cli_key_path(cli.home, name, path);
+    if (err == ERR_INVALID) {
+        (void)note_set(&cli.note, err, "'%.64s' is not a key name: letters, digits, - _ .", name);
+    }
+    err = err != ERR_OK ? err : file_path(folder, "%s/keys", cli.home);
+    err = err != ERR_OK ? err : file_make_folders(folder, &cli.note);
+    err = err != ERR_OK
+              ? err
+              : key_pair_save(keys, path, settings_text(cli.settings, "passphrase"), &cli.note);
+    if (err == ERR_OK) {
+        account_id_from_key(key_pair_public(keys), &id);
+        printf("%s\n", account_id_format(&id, text));
+    }
+    code = err == ERR_OK ? 0 : cli_fail(&cli, "keys new");
+    key_pair_destroy(keys);
+    cli_close(&cli);
+    return code;
+}
+
+static int keys_list(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {
+        .name = "openledger keys list", .usage = "", .about = "Lists the keys in <home>/keys."};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    static const char *const HEADERS[] = {"NAME", "ACCOUNT"};
+    struct output_table *table = output_table_create(2, HEADERS);
+    struct file_names names = {.count = 0};
+    char folder[FILE_PATH_SIZE];
+    enum err err = file_path(folder, "%s/keys", cli.home);
+    err = err != ERR_OK ? err : file_list(folder, 100000, &names, &cli.note);
+    for (size_t i = 0; i < names.count; i++) {
+        struct account_id id;
+        char text[ACCOUNT_ID_TEXT_SIZE];
+        size_t size = strlen(names.items[i]);
+        size = size > 5 ? size - 5 : 0; /* without ".json" */
+        names.items[i][size] = '\0';
+        bool known = cli_parse_account(&cli, names.items[i], &id) == ERR_OK;
+        output_cell(table, "%s", names.items[i]);
+        output_cell(table, "%s", known ? account_id_format(&id, text) : "(protected or damaged)");
+    }
+    output_table_finish(table);
+    file_names_deinit(&names);
+    code = err == ERR_OK || err == ERR_NOT_FOUND ? 0 : cli_fail(&cli, "keys list");
+    cli_close(&cli);
+    return code;
+}
+
+int cmd_keys(int argc, char **argv)
+{
+    static const struct command COMMANDS[] = {{"new", "make a key pair", keys_new},
+                                              {"list", "list local keys", keys_list},
+                                              {NULL, NULL, NULL}};
+    return cli_dispatch("openledger keys", COMMANDS, argc, argv);
+}
+
+/* ---- account and balance ---- */
+
+static int account_open(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {.name = "openledger account open",
+                                         .usage = "NAME",
+                                         .about = "Opens the signing key's account on the ledger.",
+                                         .positional_min = 1,
+                                         .positional_max = 1};
+    struct cli cli;
+    struct key_pair *keys = NULL;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    enum err err = cli_signer(&cli, &keys);
+    err = err != ERR_OK ? err : act_open_account(&cli, keys, settings_positional(cli.settings, 0));
+    code = err == ERR_OK ? 0 : cli_fail(&cli, "account open");
+    key_pair_destroy(keys);
+    cli_close(&cli);
+    return code;
+}
+
+static int show_account(struct cli *cli, const char *who)
+{
+    struct account_id id;
+    const Openledger__V1__AccountState *state;
+    Openledger__V1__GetAccountRequest request = OPENLEDGER__V1__GET_ACCOUNT_REQUEST__INIT;
+    enum err err = cli_parse_account(cli, who, &id);
+    if (err == ERR_OK) {
+        request.account = ledger_binary(id.bytes, ACCOUNT_ID_SIZE);
+        err = cli_call(cli, "Settlement.GetAccount", &request.base, &state);
+    }
+    if (err != ERR_OK) {
+        return cli_fail(cli, "account");
+    }
+    if (cli_print_json(cli, &state->base)) {
+        return 0;
+    }
+    char text[ACCOUNT_ID_TEXT_SIZE];
+    printf("account    %s\nname       %s\nbalance    %s OPEN\nspendable  %s OPEN\n",
+           account_id_format(&id, text), state->name, state->balance, state->spendable);
+    for (size_t i = 0; i < state->n_bonds; i++) {
+        static const char *const ROLES[] = {"-", "validator", "gateway", "attribution", "trainer"};
+        unsigned role = (unsigned)state->bonds[i]->role;
+        printf("bonded     %s OPEN as %s\n", state->bonds[i]->amount,
+               role < sizeof ROLES / sizeof ROLES[0] ? ROLES[role] : "?");
+    }
+    return 0;
+}
+
+static int account_show(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {.name = "openledger account show",
+                                         .usage = "ACCOUNT",
+                                         .about = "Shows an account (open1... or a key's name).",
+                                         .positional_min = 1,
+                                         .positional_max = 1};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    code = show_account(&cli, settings_positional(cli.settings, 0));
+    cli_close(&cli);
+    return code;
+}
+
+static const struct setting LIST_SETTINGS[] = {
+    {.name = "query", .type = SETTING_TEXT, .fallback = "", .doc = "words that must all occur"},
+    {.name = "page-size",
+     .type = SETTING_U64,
+     .fallback = "100",
+     .min = 1,
+     .max = 1000,
+     .doc = "records on a page"},
+    {.name = "page", .type = SETTING_TEXT, .fallback = "", .doc = "token of the page to show"},
+};
+
+static int account_list(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {.name = "openledger account list",
+                                         .usage = "",
+                                         .about = "Lists the accounts on the ledger.",
+                                         .settings = LIST_SETTINGS,
+                                         .count = 3};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    Openledger__V1__ListRequest request = OPENLEDGER__V1__LIST_REQUEST__INIT;
+    const Openledger__V1__ListAccountsReply *reply;
+    request.query = (char *)(uintptr_t)settings_text(cli.settings, "query");
+    request.page_token = (char *)(uintptr_t)settings_text(cli.settings, "page");
+    request.page_size = (uint32_t)settings_u64(cli.settings, "page-size");
+    code = 0;
+    if (cli_call(&cli, "Registry.ListAccounts", &request.base, &reply) != ERR_OK) {
+        code = cli_fail(&cli, "account list");
+    } else if (!cli_print_json(&cli, &reply->base)) {
+        static const char *const HEADERS[] = {"ACCOUNT", "NAME", ">ENTRY"};
+        struct output_table *table = output_table_create(3, HEADERS);
+        for (size_t i = 0; i < reply->n_accounts; i++) {
+            char text[ACCOUNT_ID_TEXT_SIZE];
+            output_cell(table, "%s", cli_account(reply->accounts[i]->account, text));
+            output_cell(table, "%s", reply->accounts[i]->name);
+            output_cell(table, "%llu", (unsigned long long)reply->accounts[i]->index);
+        }
+        output_table_finish(table);
+        if (reply->next_page_token[0] != '\0') {
+            printf("more: --page %s\n", reply->next_page_token);
+        }
+    }
+    cli_close(&cli);
+    return code;
+}
+
+int cmd_account(int argc, char **argv)
+{
+    static const struct command COMMANDS[] = {
+        {"open", "open the signing key's account", account_open},
+        {"show", "balance, key and bonds of an account", account_show},
+        {"list", "list and search accounts", account_list},
+        {NULL, NULL, NULL}};
+    return cli_dispatch("openledger account", COMMANDS, argc, argv);
+}
+
+int cmd_balance(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {.name = "openledger balance",
+                                         .usage = "ACCOUNT",
+                                         .about = "Shows what an account has.",
+                                         .positional_min = 1,
+                                         .positional_max = 1};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    code = show_account(&cli, settings_positional(cli.settings, 0));
+    cli_close(&cli);
+    return code;
+}
+
+int cmd_transfer(int argc, char **argv)
+{
+    static const struct setting SETTINGS[] = {
+        {.name = "memo", .type = SETTING_TEXT, .fallback = "", .doc = "a word to the receiver"}};
+    static const struct cli_spec SPEC = {.name = "openledger transfer",
+                                         .usage = "TO AMOUNT",
+                                         .about = "Sends AMOUNT OPEN to an account.",
+                                         .settings = SETTINGS,
+                                         .count = 1,
+                                         .positional_min = 2,
+                                         .positional_max = 2};
+    struct cli cli;
+    struct key_pair *keys = NULL;
+    struct account_id to;
+    struct digest tx;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    enum err err = cli_signer(&cli, &keys);
+    err = err != ERR_OK ? err : cli_parse_account(&cli, settings_positional(cli.settings, 0), &to);
+    err = err != ERR_OK ? err
+                        : act_transfer(&cli, keys, &to, settings_positional(cli.settings, 1),
+                                       settings_text(cli.settings, "memo"), &tx);
+    if (err == ERR_OK) {
+        char hex[2 * DIGEST_SIZE + 1];
+        printf("%s\n", hex_encode(tx.bytes, DIGEST_SIZE, hex));
+    }
+    code = err == ERR_OK ? 0 : cli_fail(&cli, "transfer");
+    key_pair_destroy(keys);
+    cli_close(&cli);
+    return code;
+}
+
+/* ---- blocks and proofs ---- */
+
+int cmd_block(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {.name = "openledger block",
+                                         .usage = "[HEIGHT]",
+                                         .about = "Shows a block's header; the newest by default.",
+                                         .positional_max = 1};
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    Openledger__V1__GetBlockRequest request = OPENLEDGER__V1__GET_BLOCK_REQUEST__INIT;
+    const Openledger__V1__BlockRecord *block;
+    unsigned long long height = 0;
+    bool valid = settings_positional_count(cli.settings) == 0 ||
+                 sscanf(settings_positional(cli.settings, 0), "%19llu", &height) == 1;
+    request.height = height;
+    code = 0;
+    if (!valid) {
+        code = output_error("block: '%s' is not a height", settings_positional(cli.settings, 0));
+    } else if (cli_call(&cli, "Settlement.GetBlock", &request.base, &block) != ERR_OK) {
+        code = cli_fail(&cli, "block");
+    } else if (!cli_print_json(&cli, &block->base)) {
+        const Openledger__V1__BlockHeader *header = block->decoded;
+        char hex[2 * DIGEST_SIZE + 1];
+        char when[32];
+        printf("height         %llu\n", (unsigned long long)header->height);
+        printf("time           %s\n", cli_time(header->time_ms, when));
+        printf("entries        %llu to %llu\n", (unsigned long long)header->first_index,
+               (unsigned long long)header->last_index);
+        printf("entries root   %s\n", cli_hex(header->entries_root, hex));
+        printf("postings root  %s\n", cli_hex(header->postings_root, hex));
+        printf("state root     %s\n", cli_hex(header->state_root, hex));
+        printf("previous       %s\n", cli_hex(header->previous, hex));
+        printf("hash           %s\n", cli_hex(block->hash, hex));
+    }
+    cli_close(&cli);
+    return code;
+}
+
+/* The proof is checked here before it is shown or saved: with the chain's id and key, nothing else. */
+static enum err check_proof(struct cli *cli, const Openledger__V1__InclusionProof *proof,
+                            struct buf *packed, struct ledger_proof_claim *out_claim)
+{
+    Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
+    const Openledger__V1__LedgerInfo *info;
+    struct digest chain;
+    struct public_key key;
+    enum err err = cli_call(cli, "Settlement.GetInfo", &request.base, &info);
+    err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(info->chain_id), &chain);
+    if (err == ERR_OK && info->sequencer_key.len != PUBLIC_KEY_SIZE) {
+        err = note_set(&cli->note, ERR_INVALID, "the sequencer's key is malformed");
+    }
+    if (err == ERR_OK) {
+        (void)memcpy(key.bytes, info->sequencer_key.data, PUBLIC_KEY_SIZE);
+        err = ledger_pack(&proof->base, packed);
+    }
+    return err != ERR_OK
+               ? err
+               : ledger_proof_verify(buf_bytes(packed), &chain, &key, out_claim, &cli->note);
+}
+
+int cmd_prove(int argc, char **argv)
+{
+    static const struct setting SETTINGS[] = {
+        {.name = "out",
+         .type = SETTING_TEXT,
+         .fallback = "",
+         .doc = "file for the proof, checked by openledger verify --proof"}};
+    static const struct cli_spec SPEC = {
+        .name = "openledger prove",
+        .usage = "TX",
+        .about = "Gets and checks a proof that a transaction is in a sealed, signed block.",
+        .settings = SETTINGS,
+        .count = 1,
+        .positional_min = 1,
+        .positional_max = 1};
+    struct cli cli;
+    struct digest tx;
+    struct buf packed;
+    struct ledger_proof_claim claim;
+    const Openledger__V1__InclusionProof *proof;
+    Openledger__V1__ProveTxRequest request = OPENLEDGER__V1__PROVE_TX_REQUEST__INIT;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    buf_init(&packed, RPC_MESSAGE_MAX);
+    enum err err = cli_parse_digest(&cli, settings_positional(cli.settings, 0), "transaction", &tx);
+    if (err == ERR_OK) {
+        request.tx = ledger_binary(tx.bytes, DIGEST_SIZE);
+        err = cli_call(&cli, "Settlement.ProveTx", &request.base, &proof);
+    }
+    err = err != ERR_OK ? err : check_proof(&cli, proof, &packed, &claim);
+    const char *path = settings_text(cli.settings, "out");
+    if (err == ERR_OK && path[0] != '\0') {
+        err = file_write_atomic(path, buf_bytes(&packed), 0644, &cli.note);
+    }
+    if (err == ERR_OK && !cli_print_json(&cli, &proof->base)) {
+        char when[32];
+        printf("proved: entry %llu in block %llu of %s, under checkpoint %llu\n",
+               (unsigned long long)claim.index, (unsigned long long)claim.height,
+               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint_height);
+    }
+    code = err == ERR_OK ? 0 : cli_fail(&cli, "prove");
+    buf_deinit(&packed);
+    cli_close(&cli);
+    return code;
+}

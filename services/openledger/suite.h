@@ -1,0 +1,52 @@
+/* suite.h - the whole suite on one machine: nats-server, redis-server and the six services, supervised.
+ *
+ * A suite lives in one folder: keys, genesis, journal, blobs, logs, the servers' data. `openledger up`
+ * runs it in the foreground; a program that ends is started again after a short pause. */
+#pragma once
+
+#include <stdint.h>
+
+#include "services/openledger/cli.h"
+
+#define SUITE_PROGRAMS 8 /* nats-server, redis-server, six services */
+
+/* A key that a genesis file made here gives money to; the key is made when missing. */
+struct suite_allocation {
+    const char *name, *category, *amount;
+};
+
+struct suite_options {
+    const char *folder;  /* made when missing */
+    const char *http;    /* front door, "127.0.0.1:8080" */
+    const char *genesis; /* file; NULL: <folder>/genesis.json, made when missing */
+    const struct suite_allocation *allocations; /* of a genesis made here; sum 1000000000 */
+    size_t allocation_count;
+};
+
+/* What a running suite says of itself, in <folder>/suite.json. */
+struct suite_info {
+    char url[64];
+    char nats[64];
+    char redis[64];
+    char folder[FILE_PATH_SIZE];
+    int pid; /* of `openledger up` */
+    struct {
+        char name[32];
+        int pid;
+        uint32_t starts;
+    } programs[SUITE_PROGRAMS];
+    size_t program_count;
+};
+
+/* Makes folders, keys and, unless one is given or there, the genesis file. */
+MUST_USE enum err suite_prepare(const struct suite_options *options, struct note *note);
+
+/* Runs until SIGTERM or SIGINT; returns the exit code. Says "up: URL" on standard output when ready. */
+int suite_run(const struct suite_options *options);
+
+/* ERR_NOT_FOUND: nothing runs there. */
+MUST_USE enum err suite_read(const char *folder, struct suite_info *out_info, struct note *note);
+
+/* What a development suite gives its operators, and the rest to the key "treasury". */
+extern const struct suite_allocation SUITE_ALLOCATIONS[];
+extern const size_t SUITE_ALLOCATION_COUNT;
