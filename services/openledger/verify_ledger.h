@@ -2,7 +2,8 @@
  *
  * Reads the journal's folder and the blob folder, replays from genesis with shared/ledger (the code
  * that settlement runs), recomputes every root, leg and signature, and compares with the checkpoint
- * that the sequencer signed. */
+ * that the sequencer signed. Then derives from the blobs what the ledger says of them: contributions
+ * and versions from their rows, transcripts from their steps; every blob must be what its name says. */
 #pragma once
 
 #include <stdbool.h>
@@ -34,9 +35,13 @@ struct verify_ledger_report {
     uint64_t blocks;
     uint64_t unsealed; /* entries behind the last seal */
     uint64_t postings;
-    uint64_t signatures; /* Ed25519 signatures checked: transactions, batches, checkpoint */
-    uint64_t receipts;   /* charged */
-    uint64_t share_sets; /* settled */
+    uint64_t signatures;    /* Ed25519 signatures checked: transactions, batches, checkpoint */
+    uint64_t receipts;      /* charged */
+    uint64_t share_sets;    /* settled */
+    uint64_t blobs;         /* in the folder, each checked against its name */
+    uint64_t contributions; /* accepted: committed root derived again from the rows */
+    uint64_t versions;      /* root and contributors derived again */
+    uint64_t transcripts;   /* root derived again; the adapter is there */
     struct amount supply;
     struct digest state_root;
     struct digest headers_root;

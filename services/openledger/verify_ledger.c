@@ -1,0 +1,201 @@
+/* verify_ledger.c - see verify_ledger.h. */
+#include "services/openledger/verify_ledger.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "openledger/v1/ledger.pb-c.h"
+#include "openledger/v1/objects.pb-c.h"
+#include "services/openledger/verify_objects.h"
+#include "shared/base/check.h"
+#include "shared/blob/blob.h"
+#include "shared/journal/journal.h"
+#include "shared/ledger/proof.h"
+#include "shared/ledger/tx.h"
+#include "shared/platform/file.h"
+
+struct run {
+    const struct verify_ledger_options *options;
+    struct verify_ledger_report *report;
+    struct note *note;
+    struct ledger *ledger;
+    struct blob_store *blobs;
+    struct ledger_effects effects;
+    struct note blob_note; /* what was wrong with the blob that the ledger asked for last */
+    struct buf checkpoint;
+    uint64_t checkpoint_height; /* 0: there is none */
+    struct digest checkpoint_root;
+    bool checkpoint_met;
+};
+
+static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
+{
+    struct run *run = context;
+    return blob_get(run->blobs, digest, out, &run->blob_note);
+}
+
+/* The signed statement to compare with is read first: it says at which height. */
+static enum err checkpoint_load(struct run *run)
+{
+    char path[FILE_PATH_SIZE];
+    struct ledger_head head;
+    const char *given = run->options->checkpoint_file;
+    enum err err = given != NULL && given[0] != '\0'
+                       ? file_path(path, "%s", given)
+                       : file_path(path, "%s/../checkpoint", run->options->log_folder);
+    err = err ? err : file_read(path, &run->checkpoint, run->note);
+    if (err != ERR_OK) {
+        return note_wrap(run->note, err, "the checkpoint");
+    }
+    ledger_head(run->ledger, &head);
+    err = ledger_checkpoint_verify(buf_bytes(&run->checkpoint), &head.chain_id,
+                                   &ledger_parameters(run->ledger)->sequencer,
+                                   &run->checkpoint_height, &run->checkpoint_root, run->note);
+    run->report->signatures += err ? 0 : 1;
+    run->report->checkpoint_height = run->checkpoint_height;
+    return err;
+}
+
+static enum err checkpoint_compare(struct run *run)
+{
+    struct ledger_head head;
+    ledger_head(run->ledger, &head);
+    if (head.height != run->checkpoint_height || head.sealed_index != head.index) {
+        return ERR_OK;
+    }
+    run->checkpoint_met = true;
+    return digest_equal(&head.headers_root, &run->checkpoint_root)
+               ? ERR_OK
+               : note_set(run->note, ERR_CORRUPT,
+                          "block %llu: the headers' root is not the one that the sequencer signed: "
+                          "the log was changed",
+                          (unsigned long long)head.height);
+}
+
+/* What an applied entry adds to the counts. */
+static void entry_count(struct run *run, struct bytes entry)
+{
+    struct verify_ledger_report *report = run->report;
+    uint32_t kind = run->effects.kind;
+    report->entries++;
+    report->postings += run->effects.leg_count;
+    if (kind == LEDGER_KIND_SEAL) {
+        report->blocks++;
+        report->unsealed = 0;
+        return;
+    }
+    report->transactions++;
+    report->unsealed++;
+    if (kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_RECEIPTS) {
+        report->receipts += run->effects.receipt_count;
+        report->signatures++;
+    } else if (kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_SHARES) {
+        report->share_sets += run->effects.receipt_count;
+        report->signatures++;
+    }
+    Openledger__V1__Entry *decoded = openledger__v1__entry__unpack(NULL, entry.size, entry.data);
+    CHECK(decoded != NULL); /* it was applied */
+    Openledger__V1__SignedTx *tx =
+        openledger__v1__signed_tx__unpack(NULL, decoded->signed_tx.len, decoded->signed_tx.data);
+    CHECK(tx != NULL);
+    report->signatures += tx->n_signatures;
+    openledger__v1__signed_tx__free_unpacked(tx, NULL);
+    openledger__v1__entry__free_unpacked(decoded, NULL);
+}
+
+static enum err entry_check(void *argument, uint64_t position, struct bytes entry)
+{
+    struct run *run = argument;
+    const struct ledger_blobs blobs = {.get = blob_find, .context = run};
+    run->blob_note = (struct note){""};
+    enum err err = ledger_apply(run->ledger, entry, &blobs, &run->effects, run->note);
+    if (err != ERR_OK) {
+        if (run->blob_note.text[0] != '\0') {
+            (void)note_set(run->note, err, "%s", run->blob_note.text);
+        }
+        return note_wrap(run->note, err, "entry %llu", (unsigned long long)position + 1);
+    }
+    entry_count(run, entry);
+    err = run->effects.kind == LEDGER_KIND_SEAL ? checkpoint_compare(run) : ERR_OK;
+    if (err == ERR_OK && run->options->on_entry != NULL) {
+        err = run->options->on_entry(run->options->context, run->ledger, &run->effects, entry,
+                                     run->note);
+        err = err ? note_wrap(run->note, err, "entry %llu", (unsigned long long)position + 1) : err;
+    }
+    return err;
+}
+
+static enum err replay(struct run *run)
+{
+    const struct journal_options options = {.folder = run->options->log_folder, .read_only = true};
+    struct journal *journal = NULL;
+    enum err err = journal_open(&options, &journal, run->note);
+    err = err ? err : journal_each(journal, 0, entry_check, run, run->note);
+    journal_close(journal);
+    return err;
+}
+
+/* After the last entry: what only the whole shows. */
+static enum err whole_check(struct run *run)
+{
+    struct ledger_head head;
+    struct digest slow;
+    ledger_head(run->ledger, &head);
+    run->report->supply = ledger_supply(run->ledger);
+    run->report->headers_root = head.headers_root;
+    ledger_state_root(run->ledger, &run->report->state_root);
+    ledger_state_root_slow(run->ledger, &slow);
+    if (!digest_equal(&slow, &run->report->state_root)) {
+        return note_set(run->note, ERR_CORRUPT,
+                        "the state's root kept entry by entry is not the root of the whole state");
+    }
+    return run->checkpoint_met
+               ? ERR_OK
+               : note_set(run->note, ERR_CORRUPT,
+                          "the sequencer signed %llu blocks, the log has %llu: its end is missing",
+                          (unsigned long long)run->checkpoint_height,
+                          (unsigned long long)head.height);
+}
+
+static enum err verify(struct run *run)
+{
+    struct buf genesis;
+    struct ledger_head head;
+    buf_init(&genesis, LEDGER_GENESIS_MAX);
+    enum err err = file_read(run->options->genesis_file, &genesis, run->note);
+    err = err ? err : ledger_create(buf_bytes(&genesis), &run->ledger, run->note);
+    buf_deinit(&genesis);
+    if (err != ERR_OK) {
+        return note_wrap(run->note, err, "the genesis file");
+    }
+    ledger_head(run->ledger, &head);
+    run->report->chain_id = head.chain_id;
+    err = blob_open(run->options->blob_folder, &run->blobs, run->note);
+    err = err ? err : checkpoint_load(run);
+    err = err ? err : replay(run);
+    err = err ? err : whole_check(run);
+    if (err == ERR_OK) {
+        struct verify_objects objects = {0};
+        err = verify_objects(run->ledger, run->blobs, &objects, run->note);
+        run->report->blobs = objects.blobs;
+        run->report->contributions = objects.contributions;
+        run->report->versions = objects.versions;
+        run->report->transcripts = objects.transcripts;
+    }
+    return err;
+}
+
+enum err verify_ledger(const struct verify_ledger_options *options,
+                       struct verify_ledger_report *out_report, struct note *note)
+{
+    *out_report = (struct verify_ledger_report){0};
+    struct run run = {.options = options, .report = out_report, .note = note};
+    buf_init(&run.checkpoint, 65536);
+    ledger_effects_init(&run.effects);
+    enum err err = verify(&run);
+    ledger_effects_deinit(&run.effects);
+    buf_deinit(&run.checkpoint);
+    blob_close(run.blobs);
+    ledger_destroy(run.ledger);
+    return err;
+}
