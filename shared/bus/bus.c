@@ -82,6 +82,35 @@ static void on_disconnected(natsConnection *connection, void *context)
     on_connected(connection, context); /* what was ensured must be looked at again */
 }
 
+/* The last callback of a connection: the ones above are queued before it. */
+static void on_closed(natsConnection *connection, void *context)
+{
+    (void)connection;
+    struct bus *bus = context;
+    pthread_mutex_lock(&bus->lock);
+    bus->closed = true;
+    pthread_cond_broadcast(&bus->changed);
+    pthread_mutex_unlock(&bus->lock);
+}
+
+/* Closes the connection; false: the client did not say in time that it makes no more callbacks. */
+static bool close_connection(struct bus *bus)
+{
+    if (bus->connection == NULL) {
+        return true;
+    }
+    natsConnection_FlushTimeout(bus->connection, 500);
+    natsConnection_Close(bus->connection);
+    struct timespec until;
+    bus_until(&until, clock_mono_ms() + BUS_STOP_MS);
+    pthread_mutex_lock(&bus->lock);
+    while (!bus->closed && pthread_cond_timedwait(&bus->changed, &bus->lock, &until) == 0) {
+    }
+    bool closed = bus->closed;
+    pthread_mutex_unlock(&bus->lock);
+    return closed;
+}
+
 static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status,
                      void *context)
 {
@@ -228,6 +257,7 @@ static natsStatus make_options(struct bus *bus, const struct bus_options *from,
         natsOptions_SetRetryOnFailedConnect(options, true, on_connected, bus);
         natsOptions_SetReconnectedCB(options, on_connected, bus);
         natsOptions_SetDisconnectedCB(options, on_disconnected, bus);
+        natsOptions_SetClosedCB(options, on_closed, bus);
         natsOptions_SetErrorHandler(options, on_error, bus);
         *out_options = options;
     } else {
@@ -304,16 +334,16 @@ void bus_close(struct bus *bus)
     pthread_cond_broadcast(&bus->changed);
     pthread_mutex_unlock(&bus->lock);
     thread_join(bus->keeper);
-    if (bus->connection != NULL) {
-        natsConnection_FlushTimeout(bus->connection, 500);
-        natsConnection_Close(bus->connection);
-    }
+    bool closed = close_connection(bus);
     if (bus->pending != NULL) {
         bus_sweep(bus);
     }
     natsSubscription_Destroy(bus->inbox_subscription);
     jsCtx_Destroy(bus->stream_context);
     natsConnection_Destroy(bus->connection);
+    if (!closed) {
+        return; /* a late callback may still look at bus: better leaked than freed */
+    }
     free(bus->pending);
     pthread_cond_destroy(&bus->changed);
     pthread_mutex_destroy(&bus->lock);

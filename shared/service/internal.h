@@ -54,6 +54,7 @@ struct feed {
 struct service {
     const struct service_config *config;
     struct setting *table;
+    struct settings_spec spec; /* settings keeps a pointer to it */
     struct settings *settings;
     char data_dir[FILE_PATH_SIZE];
     struct bus *bus;

@@ -81,17 +81,17 @@ static enum err load_settings(struct service *service, int argc, char **argv, bo
             service->table[i].fallback = "127.0.0.1:8080";
         }
     }
-    struct settings_spec spec = {.program = config->name,
-                                 .usage = "[options]",
-                                 .about = config->about,
-                                 .table = service->table,
-                                 .count = count};
-    enum err err = settings_load(&spec, argc, argv, &service->settings, note);
+    service->spec = (struct settings_spec){.program = config->name,
+                                           .usage = "[options]",
+                                           .about = config->about,
+                                           .table = service->table,
+                                           .count = count};
+    enum err err = settings_load(&service->spec, argc, argv, &service->settings, note);
     *out_help = err == ERR_OK && settings_help_wanted(service->settings);
     if (*out_help) {
         struct buf text;
         buf_init(&text, 65536);
-        settings_help(&spec, &text);
+        settings_help(&service->spec, &text);
         (void)fputs(buf_text(&text), stdout);
         buf_deinit(&text);
     }
