@@ -160,6 +160,7 @@ static enum err adapter_make(const struct lm_model *model, const struct lm_adapt
         return err;
     }
     uint64_t size = lm_adapter_size(&net->config, config);
+    CHECK(size > 0);
     if (!kernels_all_finite(net->kernels, size, vector)) {
         return note_set(note, ERR_INVALID, "the adapter holds a number that is not finite");
     }
@@ -168,7 +169,7 @@ static enum err adapter_make(const struct lm_model *model, const struct lm_adapt
         return ERR_NO_MEMORY;
     }
     *adapter = (struct lm_adapter){.base = net->config, .config = *config, .size = size};
-    adapter->vector = malloc(size * sizeof(float));
+    adapter->vector = calloc(size, sizeof(float));
     err = adapter->vector == NULL ? ERR_NO_MEMORY : ERR_OK;
     for (uint64_t i = 0; i < size && err == ERR_OK; i++) {
         uint16_t half;

@@ -9,6 +9,8 @@
 #include "shared/base/check.h"
 #include "shared/lm/engine.h"
 
+/* Outputs travel inside the kernels' argument structs, and a product has many parts: NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
+
 /* c[m x n] (+)= a b with everything row-major: the shape of an input gradient. */
 static void product(const struct lm_pass *pass, size_t m, size_t n, size_t k, const float *a,
                     const float *b, float *c, bool accumulate)
@@ -183,3 +185,4 @@ void lm_backward(const struct lm_pass *pass, const struct lm_gradient *gradient)
                                gradient->weights + net->tensors[lm_tensor_embed()].offset);
     }
 }
+/* NOLINTEND(readability-non-const-parameter,readability-function-size) */

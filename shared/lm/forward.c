@@ -8,6 +8,8 @@
 #include "shared/base/check.h"
 #include "shared/lm/engine.h"
 
+/* Outputs travel inside the kernels' argument structs, and a product has many parts: NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
+
 static const float *weight_of(const struct lm_net *net, uint32_t layer, uint32_t which)
 {
     return net->values + net->tensors[lm_tensor_layer(layer, which)].offset;
@@ -299,3 +301,4 @@ void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
         }
     }
 }
+/* NOLINTEND(readability-non-const-parameter,readability-function-size) */

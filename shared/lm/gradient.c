@@ -8,6 +8,8 @@
 #include "shared/base/note.h"
 #include "shared/lm/trainer.h"
 
+/* A text, a model and their outputs are many parameters: NOLINTBEGIN(readability-function-size) */
+
 #define ROWS_AT_ONCE 2048U /* rows in one pass: memory, not meaning */
 
 /* Spreads the pass's losses, which are in order of examples and positions, back over examples
@@ -172,3 +174,4 @@ enum err lm_adapter_gradients(const struct lm_model *model, const struct lm_adap
     bool finite = kernels_all_finite(model->net.kernels, count * adapter->size, out);
     return finite ? ERR_OK : note_set(note, ERR_INVALID, "a gradient is not finite");
 }
+/* NOLINTEND(readability-function-size) */

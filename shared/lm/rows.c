@@ -56,6 +56,8 @@ static enum err rows_reserve(struct lm_rows *rows, const struct lm_net *net, uin
         (rows->acts.saved || !saved)) {
         return ERR_OK;
     }
+    CHECK(count > 0);
+    CHECK(examples > 0);
     lm_rows_deinit(rows);
     enum err err = lm_acts_init(&rows->acts, &net->config, count, rank, saved);
     if (err != ERR_OK) {

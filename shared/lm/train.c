@@ -226,6 +226,7 @@ void lm_trainer_destroy(struct lm_trainer *trainer)
 }
 
 /* The adapter's gradients: dA += db^T x, dB += sdy^T ax, continued over micro-batches. */
+/* NOLINTNEXTLINE(readability-function-size): the callback of struct lm_gradient */
 static void adapter_gradient(void *context, uint32_t layer, enum lm_projection projection,
                              const struct lm_lora_module *module, const float *x, const float *ax,
                              const float *sdy, const float *db)

@@ -65,7 +65,7 @@ START_TEST(test_golden_logits_and_greedy_text)
     struct lm_sampling greedy = {.temperature = 0.0F, .top_p = 1.0F};
     uint32_t made[GOLDEN_COUNT];
     for (uint32_t t = 0; t < GOLDEN_COUNT; t++) {
-        float logits[GOLDEN_VOCAB];
+        float logits[GOLDEN_VOCAB] = {0};
         struct lm_step step = {
             .session = session, .tokens = &ids[t], .token_count = 1, .out_logits = logits};
         ck_assert_int_eq(lm_batch_step(batch, &step, 1, &parallel_serial, NULL), ERR_OK);
@@ -102,6 +102,7 @@ END_TEST
 enum { LONG = 290, VOCAB = 67 };
 
 static void run_chunks(const struct lm_model *model, const struct lm_adapter *adapter,
+                       /* NOLINTNEXTLINE(readability-non-const-parameter): goes into a step */
                        const uint32_t *tokens, uint32_t count, uint32_t chunk, float *out)
 {
     struct lm_session *session = NULL;
@@ -140,7 +141,7 @@ START_TEST(test_chunks_and_cache_do_not_show)
     uint32_t longer[LONG + 1];
     memcpy(longer, tokens, sizeof tokens);
     longer[LONG] = 11;
-    float nll[LONG + 1];
+    float nll[LONG + 1] = {0};
     float *rows[1] = {nll};
     struct lm_example example = {.tokens = longer, .count = LONG + 1};
     struct lm_loss loss;

@@ -49,6 +49,7 @@ static void direction_check(struct lm_trainer *trainer, const struct lm_example 
                             const float *gradient, size_t offset, size_t count)
 {
     double length = 0.0;
+    ck_assert_uint_gt(count, 0);
     for (size_t i = 0; i < count; i++) {
         length += (double)gradient[offset + i] * (double)gradient[offset + i];
     }
