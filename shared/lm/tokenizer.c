@@ -457,9 +457,11 @@ static enum err load_model(struct lm_tokenizer *tokenizer, const struct json *ro
     if (err == ERR_OK) {
         err = load_merges(tokenizer, model, note);
     }
-    const char *unknown = json_as_text(json_member(model, "unk_token"), NULL);
-    tokenizer->unknown =
-        unknown == NULL ? LM_TOKENIZER_NONE : lm_tokenizer_find(tokenizer, unknown);
+    if (err == ERR_OK) {
+        const char *unknown = json_as_text(json_member(model, "unk_token"), NULL);
+        tokenizer->unknown =
+            unknown == NULL ? LM_TOKENIZER_NONE : lm_tokenizer_find(tokenizer, unknown);
+    }
     return err;
 }
 
