@@ -1,0 +1,42 @@
+/* attribution.h - the domain: from a finished answer to its evidence record. Pure.
+ *
+ * The shares themselves come from shared/lineage and shared/attrib, which the verifier runs too; here
+ * is what is said about them to people. */
+#pragma once
+
+#include "openledger/v1/events.pb-c.h"
+#include "openledger/v1/services.pb-c.h"
+#include "shared/base/buf.h"
+#include "shared/base/bytes.h"
+#include "shared/base/digest.h"
+#include "shared/base/err.h"
+#include "shared/base/note.h"
+#include "shared/lineage/shares.h"
+
+#define ATTRIBUTION_EXCERPT_TOKENS 40U      /* of a row, in its evidence */
+#define ATTRIBUTION_EVIDENCE_MAX (1U << 20) /* bytes of one evidence record */
+
+/* A finished answer, taken apart and checked; free with attribution_answer_deinit. */
+struct attribution_answer {
+    Openledger__V1__AnswerFinished *message;
+    Openledger__V1__Receipt *receipt;
+    struct digest receipt_id;
+};
+
+/* ERR_INVALID: malformed, or the opening does not open the receipt. */
+MUST_USE enum err attribution_answer_read(struct bytes data, struct attribution_answer *out,
+                                          struct note *note);
+void attribution_answer_deinit(struct attribution_answer *answer); /* a zeroed one is fine */
+
+/* Appends the answer's AnswerAttribution: its ShareSet and the rows behind it with excerpts. */
+MUST_USE enum err attribution_evidence(const struct lineage_judge *judge,
+                                       const struct attribution_answer *answer,
+                                       const struct attrib_result *result, struct bytes share_set,
+                                       struct buf *out, struct note *note);
+
+/* Appends the same record with its batch filled in (for attribution_store_batch). */
+MUST_USE enum err attribution_set_batch(struct bytes evidence, const struct digest *batch,
+                                        struct buf *out);
+
+/* Appends the ShareSet inside a record, in the bytes that were signed. */
+MUST_USE enum err attribution_share_set(struct bytes evidence, struct buf *out);

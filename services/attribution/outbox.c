@@ -1,0 +1,252 @@
+/* outbox.c - share sets on their way to the ledger; see engine.h.
+ *
+ * A batch is refused as a whole when one of its receipts is not waiting for shares (any more). So only
+ * receipts that wait on the ledger go into a batch, and a batch that is not taken in time is taken
+ * apart: what still waits goes out again in a new one. The ledger pays each receipt once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/attribution/internal.h"
+#include "shared/base/log.h"
+#include "shared/ledger/batch.h"
+#include "shared/ledger/tx.h"
+#include "shared/platform/clock.h"
+
+#define SUBJECT "ol.shares.batch"
+#define BATCH_BYTES_MAX (6U << 20) /* of share sets; below LEDGER_BATCH_BLOB_MAX */
+
+enum receipt_state { RECEIPT_UNKNOWN, RECEIPT_WAITING, RECEIPT_CLOSED };
+
+/* Asked of the worker: how receipts stand on the ledger. */
+struct standing {
+    struct engine *engine;
+    const struct digest *receipts;
+    uint32_t count;
+    enum receipt_state *out;
+    struct digest chain_id;
+    bool ok;
+};
+
+static void on_standing(void *argument)
+{
+    struct standing *standing = argument;
+    const struct ledger *ledger = follow_ledger(standing->engine->options.follow);
+    if (ledger == NULL) {
+        return;
+    }
+    struct ledger_head head;
+    ledger_head(ledger, &head);
+    standing->chain_id = head.chain_id;
+    standing->ok = true;
+    for (uint32_t i = 0; i < standing->count; i++) {
+        const struct ledger_receipt *receipt = ledger_receipt(ledger, &standing->receipts[i]);
+        if (receipt == NULL) {
+            standing->out[i] = RECEIPT_UNKNOWN;
+        } else {
+            standing->out[i] = receipt->waiting ? RECEIPT_WAITING : RECEIPT_CLOSED;
+        }
+    }
+}
+
+/* ---- making batches --------------------------------------------------------------------------------- */
+
+/* Signs the sets, stores the blob, and moves the receipts into the outbox. */
+static enum err make_batch(struct engine *engine, const struct digest *chain_id,
+                           const struct digest *receipts, const struct bytes *sets, uint32_t count,
+                           struct note *note)
+{
+    const struct engine_options *options = &engine->options;
+    struct ledger_share_batch batch = {
+        .chain_id = chain_id, .account = &options->account->id, .sets = sets, .count = count};
+    struct buf bytes;
+    struct digest digest;
+    buf_init(&bytes, LEDGER_BATCH_BLOB_MAX);
+    enum err err = ledger_share_batch_sign(&batch, options->account->keys, &bytes);
+    if (err == ERR_OK) {
+        err = blob_put(service_blobs(options->service), buf_bytes(&bytes), &digest, note);
+    }
+    if (err == ERR_OK) {
+        err = attribution_store_batch(options->store, &digest, receipts, count,
+                                      attribution_set_batch, note);
+    }
+    buf_deinit(&bytes);
+    return err;
+}
+
+/* Sorts pending sets by how their receipts stand: waiting ones into a batch, closed ones away. */
+static enum err gather(struct engine *engine, const struct attribution_pending *pending,
+                       uint32_t count, struct note *note)
+{
+    struct digest *receipts = calloc(count, sizeof *receipts);
+    enum receipt_state *states = calloc(count, sizeof *states);
+    struct digest *ready = calloc(count, sizeof *ready);
+    struct digest *closed = calloc(count, sizeof *closed);
+    struct bytes *sets = calloc(count, sizeof *sets);
+    struct standing standing = {
+        .engine = engine, .receipts = receipts, .count = count, .out = states};
+    bool memory =
+        receipts != NULL && states != NULL && ready != NULL && closed != NULL && sets != NULL;
+    enum err err = memory ? ERR_OK : ERR_NO_MEMORY;
+    for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
+        receipts[i] = pending[i].receipt;
+    }
+    if (err == ERR_OK && (!engine_ask(engine, on_standing, &standing) || !standing.ok)) {
+        err = note_set(note, ERR_UNAVAILABLE, "no ledger to ask");
+    }
+    uint32_t ready_count = 0;
+    uint32_t closed_count = 0;
+    size_t bytes = 0;
+    for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
+        if (states[i] == RECEIPT_CLOSED) {
+            closed[closed_count++] = receipts[i];
+        } else if (states[i] == RECEIPT_WAITING && bytes + pending[i].size <= BATCH_BYTES_MAX) {
+            sets[ready_count] = bytes_of(pending[i].set, pending[i].size);
+            ready[ready_count++] = receipts[i];
+            bytes += pending[i].size;
+        }
+    }
+    if (err == ERR_OK && closed_count > 0) {
+        log_warn("shares_too_late receipts=%u", closed_count);
+        err = attribution_store_drop(engine->options.store, closed, closed_count, note);
+    }
+    if (err == ERR_OK && ready_count > 0) {
+        err = make_batch(engine, &standing.chain_id, ready, sets, ready_count, note);
+    }
+    free(receipts);
+    free(states);
+    free(ready);
+    free(closed);
+    free(sets);
+    return err;
+}
+
+static enum err make_batches(struct engine *engine, struct note *note)
+{
+    struct attribution_pending *pending = calloc(STORE_BATCH_MAX, sizeof *pending);
+    uint32_t count = 0;
+    if (pending == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    enum err err =
+        attribution_store_pending(engine->options.store, STORE_BATCH_MAX, pending, &count, note);
+    if (err == ERR_OK && count > 0) {
+        err = gather(engine, pending, count, note);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        free(pending[i].set);
+    }
+    free(pending);
+    return err;
+}
+
+/* ---- following them up -------------------------------------------------------------------------------- */
+
+static enum err announce(struct engine *engine, struct attribution_batch *batch, struct note *note)
+{
+    ProtobufCBinaryData list[STORE_BATCH_MAX];
+    char text[DIGEST_TEXT_SIZE];
+    Openledger__V1__ShareBatchPublished message = OPENLEDGER__V1__SHARE_BATCH_PUBLISHED__INIT;
+    message.batch = ledger_binary(batch->digest.bytes, DIGEST_SIZE);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        list[i] = ledger_binary(batch->receipts[i].bytes, DIGEST_SIZE);
+    }
+    message.receipts = list;
+    message.n_receipts = batch->count;
+    struct buf data;
+    buf_init(&data, BUS_MESSAGE_MAX);
+    enum err err = ledger_pack(&message.base, &data);
+    if (err == ERR_OK) {
+        struct bus_publish_options options = {.id = digest_format(&batch->digest, text)};
+        err = bus_stream_publish(service_bus(engine->options.service), SUBJECT, buf_bytes(&data),
+                                 &options, NULL, note);
+    }
+    buf_deinit(&data);
+    if (err == ERR_OK) {
+        batch->announced_ms = clock_real_ms();
+        metric_add(engine->batches_total, 1);
+        log_info("shares_published batch=%s receipts=%u", text, batch->count);
+        err = attribution_store_announced(engine->options.store, batch, note);
+    }
+    return err;
+}
+
+/* Closes an outbox entry; receipts that still wait become pending again. */
+static enum err take_apart(struct engine *engine, const struct attribution_batch *batch,
+                           const enum receipt_state *states, struct note *note)
+{
+    struct attribution_pending *again = calloc(STORE_BATCH_MAX, sizeof *again);
+    uint32_t count = 0;
+    enum err err = again == NULL ? ERR_NO_MEMORY : ERR_OK;
+    for (uint32_t i = 0; err == ERR_OK && i < batch->count; i++) {
+        if (states[i] == RECEIPT_CLOSED) {
+            continue;
+        }
+        struct buf evidence;
+        struct buf set;
+        buf_init(&evidence, ATTRIBUTION_EVIDENCE_MAX);
+        buf_init(&set, LINEAGE_SHARE_SET_MAX);
+        err =
+            attribution_store_evidence(engine->options.store, &batch->receipts[i], &evidence, note);
+        if (err == ERR_OK) {
+            err = attribution_share_set(buf_bytes(&evidence), &set);
+        }
+        if (err == ERR_OK) {
+            again[count].receipt = batch->receipts[i];
+            again[count].set = buf_take(&set, &again[count].size);
+            count++;
+        }
+        buf_deinit(&evidence);
+        buf_deinit(&set);
+    }
+    if (err == ERR_OK) {
+        if (count > 0) {
+            log_warn("shares_not_taken batch=%llu receipts=%u", (unsigned long long)batch->number,
+                     count);
+        }
+        err = attribution_store_settle(engine->options.store, batch->number, again, count, note);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        free(again[i].set);
+    }
+    free(again);
+    return err;
+}
+
+static enum err follow_up(struct engine *engine, struct attribution_batch *batch, struct note *note)
+{
+    if (batch->announced_ms == 0) {
+        return announce(engine, batch, note);
+    }
+    enum receipt_state states[STORE_BATCH_MAX];
+    struct standing standing = {
+        .engine = engine, .receipts = batch->receipts, .count = batch->count, .out = states};
+    if (!engine_ask(engine, on_standing, &standing) || !standing.ok) {
+        return note_set(note, ERR_UNAVAILABLE, "no ledger to ask");
+    }
+    uint32_t closed = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        closed += states[i] == RECEIPT_CLOSED;
+    }
+    uint64_t now = clock_real_ms();
+    bool late = now < batch->announced_ms || now - batch->announced_ms >= ENGINE_REBATCH_MS;
+    return closed == batch->count || late ? take_apart(engine, batch, states, note) : ERR_OK;
+}
+
+void engine_outbox(struct engine *engine)
+{
+    struct note note = {""};
+    struct attribution_batch *batch = calloc(1, sizeof *batch);
+    enum err err = batch == NULL ? ERR_NO_MEMORY : make_batches(engine, &note);
+    uint64_t from = 0;
+    while (err == ERR_OK && !engine_stopping(engine)) {
+        err = attribution_store_outbox(engine->options.store, from, batch, &note);
+        if (err == ERR_OK) {
+            from = batch->number + 1;
+            err = follow_up(engine, batch, &note);
+        }
+    }
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        log_warn("shares_waiting err=%s note=\"%s\"", err_name(err), note.text);
+    }
+    free(batch);
+}
