@@ -140,6 +140,7 @@ static enum err adapter_pack(struct lm_adapter *adapter, const struct kernels *k
             used += a_count + b_count;
         }
         if (pass == 0) {
+            CHECK(used > 0);
             adapter->packed_count = used;
             adapter->packed = malloc(used * sizeof(float));
             if (adapter->packed == NULL) {
