@@ -403,6 +403,8 @@ static enum err open_all(struct desk *desk, struct note *note)
     }
     if (err == ERR_OK) {
         struct follow_options options = {.bus = service_bus(service),
+                                         .genesis_file =
+                                             settings_text(service_settings(service), "genesis"),
                                          .blobs = service_blobs(service),
                                          .on_entry = desk_on_entry,
                                          .wake = wake,

@@ -7,6 +7,10 @@
 #include "shared/crypto/keys.h"
 
 static const struct setting SETTINGS[] = {
+    {.name = "genesis",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "the genesis file; empty: settlement is asked for it, and trusted once"},
     {.name = "model",
      .type = SETTING_TEXT,
      .fallback = "",
