@@ -31,6 +31,7 @@ enum world_who {
 #define WORLD_TIME_MS UINT64_C(1800000000000)
 #define WORLD_BLOBS_MAX 256
 #define WORLD_ENTRIES_MAX 4096
+#define WORLD_ROWS_MAX 70
 
 struct world {
     struct ledger *ledger;
@@ -50,6 +51,7 @@ struct world {
     size_t entry_count;
     struct digest grant;
     struct digest job;
+    struct digest files; /* one blob that stands for model, adapter and index */
 };
 
 struct world *world_create(void);
@@ -92,3 +94,7 @@ enum err world_settle_shares(struct world *world, const struct digest *batch);
 /* "12.5" of an account. */
 const char *world_balance(struct world *world, const struct account_id *id,
                           char out[AMOUNT_TEXT_SIZE]);
+
+/* The SignedTx inside an entry of the log, {0} for a seal; borrowed from *out_decoded, which the caller
+ * frees with openledger__v1__entry__free_unpacked. */
+struct bytes world_signed_tx(const struct buf *entry, Openledger__V1__Entry **out_decoded);

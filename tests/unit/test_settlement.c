@@ -1,0 +1,274 @@
+/* test_settlement.c - the sequencer on a real disk: restarts, torn tails, lost indexes, repeats.
+ *
+ * The world (tests/harness) makes transactions against its own ledger; settlement takes the same
+ * transactions and must come to the same state, whatever happens to its folder between two starts. */
+#include "services/settlement/settlement.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/ledger/proof.h"
+#include "shared/platform/file.h"
+#include "tests/harness/ledger_world.h"
+
+static struct world *world;
+static struct settlement *settlement;
+static struct blob_store *blobs;
+static char folder[FILE_PATH_SIZE];
+static uint64_t snapshot_blocks = 1000;
+static struct note note;
+
+static void accepted(enum err err)
+{
+    ck_assert_msg(err == ERR_OK, "%s: %s", err_name(err), note.text);
+}
+
+static void start(void)
+{
+    const struct settlement_options options = {.folder = folder,
+                                               .genesis = buf_bytes(&world->genesis),
+                                               .blobs = blobs,
+                                               .sequencer = world->sequencer,
+                                               .snapshot_blocks = snapshot_blocks};
+    accepted(settlement_open(&options, &settlement, &note));
+}
+
+static void setup(void)
+{
+    char path[FILE_PATH_SIZE];
+    world = world_create();
+    accepted(file_make_private_folder("/tmp/openledger-test-", folder, &note));
+    accepted(file_path(path, "%s/blobs", folder));
+    accepted(blob_open(path, &blobs, &note));
+    start();
+}
+
+static void teardown(void)
+{
+    settlement_close(settlement);
+    blob_close(blobs);
+    world_destroy(world);
+    accepted(file_remove_tree(folder, &note));
+}
+
+static void restart(void)
+{
+    settlement_close(settlement);
+    start();
+}
+
+/* Gives settlement the world's blobs, and its log from entry first on; world and settlement number
+ * alike. */
+static void feed(size_t first)
+{
+    for (size_t i = 0; i < world->blob_count; i++) {
+        struct digest digest;
+        accepted(blob_put(blobs, buf_bytes(&world->blobs[i]), &digest, &note));
+    }
+    for (size_t i = first; i < world->entry_count; i++) {
+        Openledger__V1__Entry *entry;
+        struct settlement_result result;
+        struct bytes tx = world_signed_tx(&world->entries[i], &entry);
+        if (tx.size == 0) {
+            accepted(settlement_seal(settlement, entry->time_ms, &note));
+        } else {
+            accepted(settlement_submit(settlement, tx, entry->time_ms, &result, &note));
+            ck_assert_uint_eq(result.index, i + 1);
+            ck_assert(!result.repeated);
+        }
+        openledger__v1__entry__free_unpacked(entry, NULL);
+    }
+    accepted(settlement_sync(settlement, &note));
+}
+
+static void same_as_world(void)
+{
+    struct ledger_head a, b;
+    struct digest root_a, root_b;
+    ledger_head(world->ledger, &a);
+    ledger_head(settlement_ledger(settlement), &b);
+    ck_assert_uint_eq(a.index, b.index);
+    ck_assert(memcmp(&a, &b, sizeof a) == 0);
+    ledger_state_root(world->ledger, &root_a);
+    settlement_state_root(settlement, &root_b);
+    ck_assert(digest_equal(&root_a, &root_b));
+}
+
+/* A busy day: everything from accounts to shares, in several blocks. */
+static void busy(struct digest ids[4])
+{
+    world_setup(world);
+    accepted(world_seal(world));
+    accepted(world_grant(world, "10"));
+    struct digest batch = world_receipts(world, 1, 4, 100, 50, NULL, ids);
+    accepted(world_settle_receipts(world, &batch));
+    accepted(world_seal(world));
+    struct digest shares = world_shares(world, ids, 4, 400000000, 100000000);
+    accepted(world_settle_shares(world, &shares));
+    accepted(world_seal(world));
+    accepted(world_transfer(world, WORLD_PAYER, WORLD_ALICE, "3"));
+}
+
+START_TEST(test_restart_comes_to_the_same_state)
+{
+    struct digest ids[4];
+    busy(ids);
+    feed(0);
+    same_as_world();
+    restart();
+    same_as_world();
+    ck_assert_uint_eq(settlement_replayed(settlement), world->entry_count);
+    /* Without its derived files. */
+    char path[FILE_PATH_SIZE];
+    settlement_close(settlement);
+    accepted(file_path(path, "%s/index", folder));
+    accepted(file_remove_tree(path, &note));
+    accepted(file_path(path, "%s/checkpoint", folder));
+    accepted(file_remove(path, &note));
+    start();
+    same_as_world();
+    ck_assert(file_exists(path));
+    /* From a snapshot. */
+    snapshot_blocks = 1;
+    restart();
+    size_t so_far = world->entry_count;
+    accepted(world_seal(world));
+    accepted(world_transfer(world, WORLD_PAYER, WORLD_BOB, "3"));
+    feed(so_far);
+    restart();
+    same_as_world();
+    ck_assert_uint_eq(settlement_replayed(settlement), 1);
+}
+END_TEST
+
+START_TEST(test_repeats_and_refusals)
+{
+    struct digest ids[4];
+    busy(ids);
+    feed(0);
+    for (size_t i = 0; i < world->entry_count; i++) {
+        Openledger__V1__Entry *entry;
+        struct settlement_result result;
+        struct bytes tx = world_signed_tx(&world->entries[i], &entry);
+        if (tx.size != 0) { /* also long after its validity has ended */
+            accepted(settlement_submit(settlement, tx, entry->time_ms + 99999999, &result, &note));
+            ck_assert(result.repeated);
+            ck_assert_uint_eq(result.index, i + 1);
+        }
+        openledger__v1__entry__free_unpacked(entry, NULL);
+    }
+    struct settlement_result result;
+    ck_assert_int_eq(
+        settlement_submit(settlement, bytes_of_text("nonsense"), world->now_ms, &result, &note),
+        ERR_INVALID);
+    same_as_world();
+}
+END_TEST
+
+/* The last record is damaged, as a crash in the middle of a write leaves it: it was never answered,
+ * so it is gone, and everything before it is there. */
+START_TEST(test_torn_tail)
+{
+    struct digest ids[4];
+    struct file_names names;
+    struct buf segment;
+    char path[FILE_PATH_SIZE];
+    busy(ids);
+    feed(0);
+    settlement_close(settlement);
+    settlement = NULL;
+    char log[FILE_PATH_SIZE];
+    accepted(file_path(log, "%s/log", folder));
+    accepted(file_list(log, 10, &names, &note));
+    buf_init(&segment, 64U << 20);
+    for (size_t i = 0; i < names.count; i++) {
+        accepted(file_path(path, "%s/%s", log, names.items[i]));
+        buf_clear(&segment);
+        accepted(file_read(path, &segment, &note));
+        if (segment.size > 0) {
+            break;
+        }
+    }
+    file_names_deinit(&names);
+    size_t end = segment.size;
+    while (segment.data[end - 1] == 0) {
+        end--;
+    }
+    memset(segment.data + end - 10, 0, 10);
+    accepted(file_write_atomic(path, buf_bytes(&segment), 0644, &note));
+    buf_deinit(&segment);
+    start();
+    struct ledger_head head;
+    ledger_head(settlement_ledger(settlement), &head);
+    ck_assert_uint_eq(head.index, world->entry_count - 1);
+    ck_assert_uint_gt(settlement_torn_size(settlement), 0);
+    feed(world->entry_count - 1); /* submitted again, it gets the same number */
+    same_as_world();
+}
+END_TEST
+
+START_TEST(test_proofs_and_index)
+{
+    struct digest ids[4];
+    struct buf proof;
+    struct ledger_proof_claim claim;
+    struct ledger_head head;
+    busy(ids);
+    feed(0);
+    buf_init(&proof, 1U << 20);
+    ledger_head(world->ledger, &head);
+    const struct public_key *key = key_pair_public(world->sequencer);
+    uint64_t charged = ledger_receipt(world->ledger, &ids[2])->charged_index;
+    ck_assert_uint_eq(settlement_height_of(settlement, charged), 2);
+    accepted(settlement_prove_entry(settlement, charged, &proof, &note));
+    accepted(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note));
+    ck_assert_uint_eq(claim.index, charged);
+    buf_clear(&proof);
+    accepted(settlement_prove_leg(settlement, charged, 3, &proof, &note));
+    accepted(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note));
+    ck_assert(claim.posting && claim.leg == 3);
+    ck_assert_int_eq(settlement_prove_leg(settlement, charged, 999, &proof, &note), ERR_NOT_FOUND);
+    ck_assert_int_eq(settlement_prove_entry(settlement, head.index, &proof, &note),
+                     ERR_UNAVAILABLE);
+    ck_assert_int_eq(settlement_prove_entry(settlement, 0, &proof, &note), ERR_UNAVAILABLE);
+    uint64_t indexes[8];
+    size_t count = 0;
+    accepted(settlement_store_account(settlement_index(settlement), &world->ids[WORLD_ALICE], 0,
+                                      indexes, 8, &count));
+    ck_assert_uint_eq(count, 4); /* opened, committed rows, earned, got a transfer */
+    ck_assert_uint_eq(indexes[0], head.index);
+    buf_deinit(&proof);
+}
+END_TEST
+
+START_TEST(test_wrong_sequencer_key)
+{
+    const struct settlement_options options = {.folder = folder,
+                                               .genesis = buf_bytes(&world->genesis),
+                                               .blobs = blobs,
+                                               .sequencer = world->keys[WORLD_BOB]};
+    struct settlement *other = NULL;
+    ck_assert_int_eq(settlement_open(&options, &other, &note), ERR_DENIED);
+    ck_assert_ptr_null(other);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("settlement");
+    TCase *disk = tcase_create("disk");
+    tcase_add_checked_fixture(disk, setup, teardown);
+    tcase_set_timeout(disk, 60);
+    tcase_add_test(disk, test_restart_comes_to_the_same_state);
+    tcase_add_test(disk, test_repeats_and_refusals);
+    tcase_add_test(disk, test_torn_tail);
+    tcase_add_test(disk, test_proofs_and_index);
+    tcase_add_test(disk, test_wrong_sequencer_key);
+    suite_add_tcase(suite, disk);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed_count = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
