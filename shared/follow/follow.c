@@ -27,6 +27,7 @@ enum {
     PUMP_MAX = 256,        /* entries applied in one pump */
     SUBMIT_MS = 15000,     /* default time for a submission */
     SUBMIT_RETRY_MS = 250,
+    ANSWER_MS = 2000, /* one question; a settlement that was killed never answers it */
     PUMP_WAIT_MS = 5
 };
 
@@ -84,8 +85,8 @@ static enum err fetch_genesis(struct follow *follow, struct arena *arena)
 {
     Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
     ProtobufCMessage *message;
-    enum err err =
-        rpc_call(follow->client, "Settlement.GetInfo", &request.base, 0, arena, &message, NULL);
+    enum err err = rpc_call(follow->client, "Settlement.GetInfo", &request.base, ANSWER_MS, arena,
+                            &message, NULL);
     if (err != ERR_OK) {
         return err;
     }
@@ -136,8 +137,8 @@ static enum err fetch_entries(struct follow *follow, struct arena *arena, bool *
     request.from_index = follow->next_index;
     (void)pthread_mutex_unlock(&follow->mutex);
     request.count = FETCH_COUNT;
-    enum err err =
-        rpc_call(follow->client, "Settlement.GetEntries", &request.base, 0, arena, &message, NULL);
+    enum err err = rpc_call(follow->client, "Settlement.GetEntries", &request.base, ANSWER_MS,
+                            arena, &message, NULL);
     if (err != ERR_OK) {
         return err;
     }
@@ -413,8 +414,8 @@ static enum err submit_until(struct follow *follow, struct bytes signed_tx, uint
     for (;;) {
         ProtobufCMessage *message;
         arena_reset(arena);
-        err =
-            rpc_call(follow->client, "Settlement.Submit", &request.base, 0, arena, &message, note);
+        err = rpc_call(follow->client, "Settlement.Submit", &request.base, ANSWER_MS, arena,
+                       &message, note);
         if (err == ERR_OK) {
             *out_index = ((const Openledger__V1__SubmitReply *)message)->index;
         }

@@ -39,13 +39,15 @@ void world_genesis(struct world *world)
     struct buf *out = &world->genesis;
     buf_init(out, LEDGER_GENESIS_MAX);
     buf_printf(out, "{\"chainName\":\"test-chain\",\"timeMs\":\"%llu\",",
-               (unsigned long long)WORLD_TIME_MS);
+               (unsigned long long)world->time_ms);
     put_base64(out, "sequencerKey", key_pair_public(world->sequencer)->bytes);
     put_base64(out, "platformAccount", world->ids[WORLD_PLATFORM].bytes);
-    buf_append_text(out, "\"parameters\":{\"platformBp\":1000,\"modelBp\":2000,\"stakersBp\":1000,"
-                         "\"contributorsBp\":6000,\"shareDeadlineBlocks\":3,"
-                         "\"settlementWindowMs\":\"10000\",\"minimumBond\":\"100\","
-                         "\"validityMaxMs\":\"600000\"},\"allocations\":[");
+    buf_printf(out,
+               "\"parameters\":{\"platformBp\":1000,\"modelBp\":2000,\"stakersBp\":1000,"
+               "\"contributorsBp\":6000,\"shareDeadlineBlocks\":%u,"
+               "\"settlementWindowMs\":\"10000\",\"minimumBond\":\"100\","
+               "\"validityMaxMs\":\"600000\"},\"allocations\":[",
+               world->deadline_blocks);
     for (int i = 0; CAST[i].name != NULL; i++) {
         buf_append_text(out, i == 0 ? "{" : ",{");
         put_base64(out, "account", world->ids[i].bytes);
@@ -62,6 +64,11 @@ void world_genesis(struct world *world)
 
 struct world *world_create(void)
 {
+    return world_create_at(WORLD_TIME_MS, 3);
+}
+
+struct world *world_create_at(uint64_t time_ms, uint32_t deadline_blocks)
+{
     struct world *world = calloc(1, sizeof *world);
     CHECK(world != NULL);
     crypto_start();
@@ -73,7 +80,9 @@ struct world *world_create(void)
         CHECK(world->keys[i] != NULL);
         account_id_from_key(key_pair_public(world->keys[i]), &world->ids[i]);
     }
-    world->now_ms = WORLD_TIME_MS + 1000;
+    world->time_ms = time_ms;
+    world->deadline_blocks = deadline_blocks;
+    world->now_ms = time_ms + 1000;
     ledger_effects_init(&world->effects);
     world_genesis(world);
     enum err err = ledger_create(buf_bytes(&world->genesis), &world->ledger, &world->note);

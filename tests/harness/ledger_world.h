@@ -39,6 +39,8 @@ struct world {
     struct key_pair *sequencer;
     struct key_pair *keys[WORLD_COUNT];
     struct account_id ids[WORLD_COUNT];
+    uint64_t time_ms; /* genesis */
+    uint32_t deadline_blocks;
     uint64_t now_ms;
     uint64_t nonce;
     struct buf blobs[WORLD_BLOBS_MAX];
@@ -54,7 +56,9 @@ struct world {
     struct digest files; /* one blob that stands for model, adapter and index */
 };
 
-struct world *world_create(void);
+struct world *world_create(void); /* at WORLD_TIME_MS */
+struct world *world_create_at(uint64_t time_ms,
+                              uint32_t deadline_blocks); /* for tests with a real clock */
 void world_destroy(struct world *world);
 struct ledger_blobs world_blobs(struct world *world);
 /* The genesis file's text for a sequencer key. */
