@@ -102,3 +102,11 @@ const char *world_balance(struct world *world, const struct account_id *id,
 /* The SignedTx inside an entry of the log, {0} for a seal; borrowed from *out_decoded, which the caller
  * frees with openledger__v1__entry__free_unpacked. */
 struct bytes world_signed_tx(const struct buf *entry, Openledger__V1__Entry **out_decoded);
+
+/* For building actions: fields that borrow, and a TxBody named body with one member set. */
+ProtobufCBinaryData world_id_field(const struct world *world, enum world_who who);
+char *world_text(const char *constant);
+#define WORLD_ACTION(body, UPPER, member, value)                                                   \
+    Openledger__V1__TxBody body = OPENLEDGER__V1__TX_BODY__INIT;                                   \
+    body.action_case = OPENLEDGER__V1__TX_BODY__ACTION_##UPPER;                                    \
+    body.member = value
