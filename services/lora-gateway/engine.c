@@ -233,6 +233,9 @@ static void run_step(struct engine *engine)
     }
     struct lm_step steps[ENGINE_SEQUENCES_MAX];
     uint32_t count = engine->sequence_count;
+    if (count == 0) {
+        return; /* before the base model is there, too */
+    }
     uint32_t vocab = lm_model_config(engine->base->model)->vocab;
     uint32_t room = ENGINE_ROWS_MAX;
     for (uint32_t i = 0; i < count; i++) {
@@ -240,9 +243,6 @@ static void run_step(struct engine *engine)
         uint32_t share = room - (count - i - 1);
         steps[i] = next_step(&engine->sequences[i], share, engine->logits + (size_t)i * vocab);
         room -= steps[i].token_count;
-    }
-    if (count == 0) {
-        return;
     }
     atomic_fetch_add(&engine->steps, 1);
     struct note note = {.text = ""};
