@@ -82,6 +82,15 @@ test: deps ## install what is missing, build, run all tests
 demo: deps ## the whole loop on real text; KEEP=1 leaves the stack up
 	$(Q)$(MAKE) --no-print-directory bins
 	$(Q)$(BUILD)/bin/openledger demo $(if $(KEEP),--keep)
+# The three commands that made deploy/models/base, from installed texts only (1 to 2 hours on 2 cores;
+# goes on where it was stopped). Same packages, same bytes.
+base-model: deps bins ## make the base model anew into build/base/model
+	$(Q)$(BUILD)/bin/openledger corpus base --out build/base/corpus
+	$(Q)$(BUILD)/bin/openledger tokenizer train --corpus build/base/corpus/train.jsonl --out build/base/tokenizer
+	$(Q)$(BUILD)/bin/openledger pretrain --corpus build/base/corpus/train.jsonl \
+	  --heldout build/base/corpus/heldout.jsonl --tokenizer build/base/tokenizer --out build/base/model \
+	  --steps 3200 --batch 16 --seed 20261123 --judge-every 400 --save-every 200 \
+	  $(if $(wildcard build/base/model/checkpoint*),--resume)
 unit: $(TESTS:=.ok) ## run unit tests; a passed test reruns only when its binary changes
 sanitize: ## unit tests under asan+ubsan (clang) and tsan (gcc)
 	$(Q)$(MAKE) --no-print-directory MODE=asan unit
@@ -119,7 +128,9 @@ $(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
 
 # A unit test of services/NAME/NAME.c (the domain, without sockets) is tests/unit/test_NAME.c: it
 # links every file of that service but main.c.
-service_of = $(filter-out services/$(1)/main.c,$(sort $(wildcard services/$(1)/*.c)))
+# A second test of the same service is test_NAME_TOPIC.c.
+service_folder = $(firstword $(wildcard services/$(1) services/$(firstword $(subst -, ,$(1)))))
+service_of = $(filter-out %/main.c,$(sort $(wildcard $(addsuffix /*.c,$(call service_folder,$(1))))))
 define test_rules
 $(BUILD)/$(1:%.c=%): $(BUILD)/$(1:%.c=%.o) $(call obj,$(call service_of,$(subst _,-,$(patsubst test_%.c,%,$(notdir $(1)))))) \
   $(BUILD)/libharness.a $(LIB)
@@ -183,6 +194,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests deps test demo unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz -name '*.d' 2>/dev/null)

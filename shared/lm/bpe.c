@@ -13,6 +13,7 @@
 
 #include "shared/base/check.h"
 #include "shared/base/note.h"
+#include "shared/base/utf8.h"
 #include "shared/lm/bpe_internal.h"
 #include "shared/lm/presplit.h"
 
@@ -166,7 +167,7 @@ static enum err count_word(void *argument, struct bytes text)
 enum err lm_bpe_add(struct lm_bpe *bpe, struct bytes text, struct note *note)
 {
     CHECK(bpe->vocab == 0); /* not after training */
-    if (!lm_utf8_valid(text)) {
+    if (!utf8_valid(text)) {
         return note_set(note, ERR_INVALID, "text is not utf-8");
     }
     enum err err = lm_presplit_each(bpe->split, text, count_word, bpe, note);

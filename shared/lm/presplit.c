@@ -8,6 +8,7 @@
 
 #include "shared/base/check.h"
 #include "shared/base/note.h"
+#include "shared/base/utf8.h"
 
 /* A pattern of the kind tokenizers use takes a few steps for each byte; these stop the others. */
 #define MATCH_STEPS_MAX 10000000U
@@ -119,11 +120,7 @@ enum err lm_presplit_each(const struct lm_presplit *split, struct bytes text,
         if (begin > end || end > text.size || begin < done) { /* \K can do this */
             err = note_set(note, ERR_INVALID, "the pattern matches backwards");
         } else if (begin == end) {
-            int more = 0;
-            size_t step =
-                begin < text.size
-                    ? lm_utf8_character((struct bytes){text.data + begin, text.size - begin}, &more)
-                    : 1;
+            size_t step = utf8_char_size((struct bytes){text.data + begin, text.size - begin});
             from = begin + (step > 0 ? step : 1);
         } else {
             if (begin > done) {
@@ -143,57 +140,4 @@ done:
     pcre2_match_context_free(context);
     pcre2_match_data_free(data);
     return err;
-}
-
-size_t lm_utf8_character(struct bytes text, int *needs_more)
-{
-    *needs_more = 0;
-    if (text.size == 0) {
-        return 0;
-    }
-    const uint8_t *p = text.data;
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    /* Source: the Unicode Standard, table 3-7: bounds of the second byte by the first. */
-    size_t size = 0;
-    uint8_t low = 0x80;
-    uint8_t high = 0xBF;
-    if (p[0] >= 0xC2 && p[0] <= 0xDF) {
-        size = 2;
-    } else if (p[0] >= 0xE0 && p[0] <= 0xEF) {
-        size = 3;
-        low = p[0] == 0xE0 ? 0xA0 : 0x80;
-        high = p[0] == 0xED ? 0x9F : 0xBF;
-    } else if (p[0] >= 0xF0 && p[0] <= 0xF4) {
-        size = 4;
-        low = p[0] == 0xF0 ? 0x90 : 0x80;
-        high = p[0] == 0xF4 ? 0x8F : 0xBF;
-    } else {
-        return 0;
-    }
-    for (size_t i = 1; i < size; i++) {
-        if (i >= text.size) {
-            *needs_more = 1;
-            return 0;
-        }
-        if (p[i] < (i == 1 ? low : 0x80) || p[i] > (i == 1 ? high : 0xBF)) {
-            return 0;
-        }
-    }
-    return size;
-}
-
-int lm_utf8_valid(struct bytes text)
-{
-    size_t at = 0;
-    while (at < text.size) {
-        int more = 0;
-        size_t size = lm_utf8_character((struct bytes){text.data + at, text.size - at}, &more);
-        if (size == 0) {
-            return 0;
-        }
-        at += size;
-    }
-    return 1;
 }

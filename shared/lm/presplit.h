@@ -21,13 +21,8 @@ MUST_USE enum err lm_presplit_create(const char *pattern, struct lm_presplit **o
 void lm_presplit_destroy(struct lm_presplit *split); /* NULL is fine */
 
 /* Calls word for every match and every stretch between matches, in order; together they are the
- * text. text must be valid UTF-8 (lm_utf8_valid). Stops at and returns the first error of word.
+ * text. text must be valid UTF-8 (utf8_valid). Stops at and returns the first error of word.
  * ERR_LIMIT: matching needs too many steps. */
 MUST_USE enum err lm_presplit_each(const struct lm_presplit *split, struct bytes text,
                                    enum err (*word)(void *argument, struct bytes word),
                                    void *argument, struct note *note);
-
-/* Size of the valid UTF-8 character at the start of text (1..4), or 0: none. *needs_more is set when
- * the bytes are the beginning of a valid character that ends later. */
-size_t lm_utf8_character(struct bytes text, int *needs_more);
-int lm_utf8_valid(struct bytes text);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "shared/base/buf.h"
+#include "shared/base/utf8.h"
 #include "shared/lm/tokenizer_internal.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
@@ -10,6 +11,23 @@ void lm_token_stream_init(struct lm_token_stream *stream, const struct lm_tokeni
                           bool special)
 {
     *stream = (struct lm_token_stream){.tokenizer = tokenizer, .special = special};
+}
+
+/* Are these bytes the beginning of a character? Tries its ends: what may follow depends only on the
+ * first byte's range, and each range holds one of three second bytes (RFC 3629). */
+static bool begins_character(struct bytes text)
+{
+    static const uint8_t SECOND[] = {0x80, 0x90, 0xA0};
+    for (size_t i = 0; i < sizeof SECOND && text.size < 4; i++) {
+        uint8_t whole[4] = {0, SECOND[i], 0x80, 0x80};
+        memcpy(whole, text.data, text.size);
+        for (size_t size = text.size + 1; size <= sizeof whole; size++) {
+            if (utf8_char_size((struct bytes){whole, size}) == size) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 /* Writes the whole characters of held + more; keeps the rest. */
@@ -25,9 +43,8 @@ static void write_characters(struct lm_token_stream *stream, struct bytes more, 
         while (size < 4 && used + taken < more.size) {
             window[size++] = more.data[used + taken++];
         }
-        int incomplete = 0;
-        size_t character = lm_utf8_character((struct bytes){window, size}, &incomplete);
-        if (character == 0 && incomplete) {
+        size_t character = utf8_char_size((struct bytes){window, size});
+        if (character == 0 && begins_character((struct bytes){window, size})) {
             memcpy(stream->held, window, size);
             stream->held_size = (uint8_t)size;
             return;

@@ -9,6 +9,7 @@
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/note.h"
+#include "shared/base/utf8.h"
 #include "shared/lm/tokenizer_internal.h"
 
 #define NO_SYMBOL UINT32_MAX
@@ -143,8 +144,7 @@ static enum err first_symbols(struct encoder *encoder, struct bytes word, uint32
         size_t size = 1;
         uint32_t id = tokenizer->byte_ids[word.data[i]];
         if (!tokenizer->byte_level) {
-            int more = 0;
-            size = lm_utf8_character((struct bytes){word.data + i, word.size - i}, &more);
+            size = utf8_char_size((struct bytes){word.data + i, word.size - i});
             CHECK(size > 0); /* the text was checked */
             id = tokenizer_lookup(tokenizer, (struct bytes){word.data + i, size});
         }
@@ -296,7 +296,7 @@ enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes 
         return note_set(note, ERR_LIMIT, "text has %zu bytes, the limit is %u", text.size,
                         LM_TOKENIZER_TEXT_MAX);
     }
-    if (!lm_utf8_valid(text)) {
+    if (!utf8_valid(text)) {
         return note_set(note, ERR_INVALID, "text is not utf-8");
     }
     struct encoder encoder = {.tokenizer = tokenizer, .out = out, .note = note};

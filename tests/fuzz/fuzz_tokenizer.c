@@ -7,8 +7,8 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
+#include "shared/base/utf8.h"
 #include "shared/lm/bpe.h"
-#include "shared/lm/presplit.h"
 #include "shared/lm/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
@@ -49,13 +49,13 @@ static void check_decode(const struct lm_tokenizer *tokenizer, const struct lm_i
         CHECK(ids->items[i] < lm_tokenizer_vocab(tokenizer));
         enum err err = lm_token_stream_push(&stream, ids->items[i], &parts);
         CHECK(err == ERR_OK);
-        CHECK(lm_utf8_valid(buf_bytes(&parts)));
+        CHECK(utf8_valid(buf_bytes(&parts)));
     }
     enum err err = lm_token_stream_finish(&stream, &parts);
     CHECK(err == ERR_OK);
     err = lm_tokenizer_decode(tokenizer, ids->items, ids->count, true, out);
     CHECK(err == ERR_OK);
-    CHECK(lm_utf8_valid(buf_bytes(out)));
+    CHECK(utf8_valid(buf_bytes(out)));
     CHECK(out->size == parts.size);
     CHECK(out->size == 0 || memcmp(out->data, parts.data, out->size) == 0);
     buf_deinit(&parts);
@@ -68,7 +68,7 @@ static void check_text(struct bytes text, bool special)
     lm_ids_init(&ids, IDS_MAX);
     buf_init(&out, 1U << 24);
     enum err err = lm_tokenizer_encode(ours, text, special, &ids, NULL);
-    CHECK((err == ERR_INVALID) == !lm_utf8_valid(text));
+    CHECK((err == ERR_INVALID) == !utf8_valid(text));
     if (err == ERR_OK) {
         check_decode(ours, &ids, &out);
         CHECK(out.size == text.size);
