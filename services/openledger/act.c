@@ -123,7 +123,7 @@ enum err act_review(struct cli *cli, const struct key_pair *keys, const struct d
     Openledger__V1__GetContributionRequest request = OPENLEDGER__V1__GET_CONTRIBUTION_REQUEST__INIT;
     const Openledger__V1__ContributionRecord *record;
     request.contribution = ledger_binary(contribution->bytes, DIGEST_SIZE);
-    enum err err = cli_call(cli, "Datanet.GetContribution", &request.base, &record);
+    enum err err = cli_call_fresh(cli, "Datanet.GetContribution", &request.base, &record);
     if (err != ERR_OK) {
         return err;
     }
@@ -150,7 +150,7 @@ enum err act_publish_version(struct cli *cli, const struct key_pair *keys, const
     Openledger__V1__PrepareVersionRequest request = OPENLEDGER__V1__PREPARE_VERSION_REQUEST__INIT;
     const Openledger__V1__PreparedVersion *prepared;
     request.datanet = text(datanet);
-    enum err err = cli_call(cli, "Datanet.PrepareVersion", &request.base, &prepared);
+    enum err err = cli_call_fresh(cli, "Datanet.PrepareVersion", &request.base, &prepared);
     if (err != ERR_OK) {
         return err;
     }
@@ -281,7 +281,7 @@ enum err act_api_key(struct cli *cli, const struct key_pair *keys, const struct 
         request.time_ms = now_ms;
         request.key = ledger_binary(key_pair_public(keys)->bytes, PUBLIC_KEY_SIZE);
         request.signature = ledger_binary(signature.bytes, SIGNATURE_SIZE);
-        err = cli_call(cli, "Gateway.CreateApiKey", &request.base, &reply);
+        err = cli_call_fresh(cli, "Gateway.CreateApiKey", &request.base, &reply);
         if (err == ERR_OK) {
             *out_key = reply->api_key;
         }

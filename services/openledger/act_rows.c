@@ -64,7 +64,7 @@ static enum err pack_new(struct cli *cli, const struct key_pair *keys,
     const Openledger__V1__DatanetRecord *datanet;
     struct account_id account;
     request.name = text(wanted->datanet);
-    enum err err = cli_call(cli, "Registry.GetDatanet", &request.base, &datanet);
+    enum err err = cli_call_fresh(cli, "Registry.GetDatanet", &request.base, &datanet);
     if (err != ERR_OK) {
         return err;
     }
@@ -144,7 +144,7 @@ static enum err begin(struct cli *cli, const struct key_pair *keys,
         request.digest = ledger_binary(digest.bytes, DIGEST_SIZE);
         request.key = ledger_binary(key_pair_public(keys)->bytes, PUBLIC_KEY_SIZE);
         request.signature = ledger_binary(signature.bytes, SIGNATURE_SIZE);
-        err = cli_call(cli, "Datanet.BeginUpload", &request.base, out_state);
+        err = cli_call_fresh(cli, "Datanet.BeginUpload", &request.base, out_state);
     }
     buf_deinit(&message);
     return err;

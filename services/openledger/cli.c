@@ -9,8 +9,9 @@
 #include "shared/base/check.h"
 #include "shared/base/hex.h"
 #include "shared/json/message.h"
+#include "shared/platform/clock.h"
 
-enum { SETTINGS_COMMON = 5 };
+enum { SETTINGS_COMMON = 5, FRESH_MS = 5000, FRESH_POLL_MS = 100 };
 
 static const struct setting COMMON[SETTINGS_COMMON] = {
     {.name = "url",
@@ -143,6 +144,18 @@ enum err cli_call(struct cli *cli, const char *method, const ProtobufCMessage *r
         (void)memcpy(out_reply, &reply, sizeof reply);
     } else if (cli->note.text[0] == '\0') {
         (void)note_set(&cli->note, err, "%s: %s", method, err_meaning(err));
+    }
+    return err;
+}
+
+enum err cli_call_fresh(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                        void *out_reply)
+{
+    uint64_t end_ms = clock_mono_ms() + FRESH_MS;
+    enum err err = cli_call(cli, method, request, out_reply);
+    while (err == ERR_NOT_FOUND && clock_mono_ms() < end_ms) {
+        clock_sleep_ms(FRESH_POLL_MS);
+        err = cli_call(cli, method, request, out_reply);
     }
     return err;
 }

@@ -65,6 +65,11 @@ int cli_fail(const struct cli *cli, const char *what);
 MUST_USE enum err cli_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
                            void *out_reply);
 
+/* As cli_call, for what was written a moment ago: a service may not have read it from the ledger yet,
+ * so "not found" is asked again for some seconds. */
+MUST_USE enum err cli_call_fresh(struct cli *cli, const char *method,
+                                 const ProtobufCMessage *request, void *out_reply);
+
 /* Prints a message as JSON when --json was given and returns true; else returns false. */
 bool cli_print_json(const struct cli *cli, const ProtobufCMessage *message);
 
