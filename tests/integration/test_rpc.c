@@ -212,11 +212,11 @@ static void teardown(void)
     http_close(door_http, 100);
     http_close(http, 100);
     rpc_server_destroy(door);
+    mailbox_close(jobs);
+    thread_join(worker);
     for (size_t i = 0; i < atomic_load(&thread_count); i++) {
         thread_join(threads[i]);
     }
-    mailbox_close(jobs);
-    thread_join(worker);
     rpc_server_destroy(server);
     mailbox_destroy(jobs, free);
     bus_close(door_bus);
