@@ -19,6 +19,7 @@ int main(int argc, char **argv)
         {"grant", "set money aside for inference, get an API key", cmd_grant},
         {"chat", "ask an adapter", cmd_chat},
         {"attribution", "whose data shaped an answer", cmd_attribution},
+        {"verify", "check everything again, from log and blobs alone", cmd_verify},
         {"block", "a block's header", cmd_block},
         {"prove", "prove that a transaction is on the ledger", cmd_prove},
         {"corpus", "cut installed public texts into training rows", cmd_corpus},

@@ -1,0 +1,214 @@
+/* cmd_verify.c - verify: everything again, from the log and the blobs alone.
+ *
+ * Talks to nobody: no front door, no bus, no service. Two findings are reported apart: what anyone can
+ * check from public bytes (log, legs, roots, signatures), and what follows from the openings that
+ * payers published (that each answer's shares are the ones that were paid). */
+#include <stdio.h>
+#include <string.h>
+
+#include "services/openledger/cli.h"
+#include "services/openledger/commands.h"
+#include "services/openledger/output.h"
+#include "services/openledger/verify_ledger.h"
+#include "services/openledger/verify_shares.h"
+#include "shared/base/hex.h"
+#include "shared/json/json.h"
+#include "shared/ledger/proof.h"
+
+static const struct setting SETTINGS[] = {
+    {.name = "dir",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "a suite's folder, from which the folders below follow; empty: --home"},
+    {.name = "log", .type = SETTING_TEXT, .fallback = "", .doc = "the journal's folder"},
+    {.name = "blobs", .type = SETTING_TEXT, .fallback = "", .doc = "the blob folder"},
+    {.name = "genesis", .type = SETTING_TEXT, .fallback = "", .doc = "the genesis file"},
+    {.name = "openings",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "folder of published openings: also derive the shares again"},
+    {.name = "proof",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "check only this inclusion proof, with nothing but the genesis file"},
+    {.name = "threads",
+     .type = SETTING_U64,
+     .fallback = "0",
+     .max = 256,
+     .doc = "for the model; 0: one per core; does not change the result"},
+};
+
+struct verify {
+    char log[FILE_PATH_SIZE], blobs[FILE_PATH_SIZE], genesis[FILE_PATH_SIZE];
+    const char *openings;
+    struct verify_ledger_report ledger;
+    struct verify_shares_report shares;
+};
+
+static enum err pick(const struct cli *cli, const char *name, const char *below,
+                     char out[FILE_PATH_SIZE])
+{
+    const char *given = settings_text(cli->settings, name);
+    const char *folder = settings_text(cli->settings, "dir");
+    return given[0] != '\0'
+               ? file_path(out, "%s", given)
+               : file_path(out, "%s/%s", folder[0] != '\0' ? folder : cli->home, below);
+}
+
+static void on_progress(void *context, const char *what, uint32_t done, uint32_t total)
+{
+    struct output_progress *progress = context;
+    progress->total = total;
+    output_progress_update(progress, done, "%s", what);
+}
+
+static enum err run(struct verify *verify, uint32_t threads, bool quiet, struct note *note)
+{
+    struct output_progress progress;
+    struct verify_shares *shares = NULL;
+    struct verify_shares_options again = {.blob_folder = verify->blobs,
+                                          .openings_folder = verify->openings,
+                                          .threads = threads,
+                                          .progress = quiet ? NULL : on_progress,
+                                          .context = &progress};
+    struct verify_ledger_options replay = {
+        .log_folder = verify->log, .blob_folder = verify->blobs, .genesis_file = verify->genesis};
+    enum err err = ERR_OK;
+    output_progress_start(&progress, "shares", 0);
+    if (verify->openings[0] != '\0') {
+        err = verify_shares_create(&again, &shares, note);
+        replay.on_entry = verify_shares_entry;
+        replay.context = shares;
+    }
+    err = err != ERR_OK ? err : verify_ledger(&replay, &verify->ledger, note);
+    if (err == ERR_OK && shares != NULL) {
+        err = verify_shares_run(shares, &verify->shares, note);
+        if (err == ERR_OK && !quiet) {
+            output_progress_finish(&progress, "all equal");
+        }
+    }
+    verify_shares_destroy(shares);
+    return err;
+}
+
+static void print_text(const struct verify *verify)
+{
+    const struct verify_ledger_report *ledger = &verify->ledger;
+    char supply[AMOUNT_TEXT_SIZE];
+    char hex[2 * DIGEST_SIZE + 1];
+    printf("ledger: %llu transactions in %llu blocks, %llu postings, %llu signatures checked\n",
+           (unsigned long long)ledger->transactions, (unsigned long long)ledger->blocks,
+           (unsigned long long)ledger->postings, (unsigned long long)ledger->signatures);
+    printf("ledger: %llu receipts charged, %llu share sets paid, %llu entries not yet sealed\n",
+           (unsigned long long)ledger->receipts, (unsigned long long)ledger->share_sets,
+           (unsigned long long)ledger->unsealed);
+    printf("ledger: supply %s OPEN, state root %s\n", amount_format(ledger->supply, supply),
+           hex_encode(ledger->state_root.bytes, DIGEST_SIZE, hex));
+    printf("ledger: checkpoint %llu holds\n", (unsigned long long)ledger->checkpoint_height);
+    if (verify->openings[0] != '\0') {
+        printf("shares: %u indexes over %u rows built again, %u openings, %u share sets derived "
+               "again bit for bit, %u not opened\n",
+               verify->shares.indexes, verify->shares.rows, verify->shares.openings,
+               verify->shares.share_sets, verify->shares.unopened);
+    }
+}
+
+static void print_json(const struct verify *verify, enum err err, const struct note *note)
+{
+    const struct verify_ledger_report *ledger = &verify->ledger;
+    struct buf text;
+    struct json_writer writer;
+    char supply[AMOUNT_TEXT_SIZE];
+    char hex[2 * DIGEST_SIZE + 1];
+    buf_init(&text, 65536);
+    json_writer_init(&writer, &text, true);
+    json_begin_object(&writer);
+    json_put_bool(&writer, "verified", err == ERR_OK);
+    json_put_text(&writer, "error", err == ERR_OK ? NULL : note->text);
+    json_put_u64(&writer, "transactions", ledger->transactions);
+    json_put_u64(&writer, "blocks", ledger->blocks);
+    json_put_u64(&writer, "postings", ledger->postings);
+    json_put_u64(&writer, "signatures", ledger->signatures);
+    json_put_u64(&writer, "receipts", ledger->receipts);
+    json_put_u64(&writer, "shareSets", ledger->share_sets);
+    json_put_text(&writer, "supply", amount_format(ledger->supply, supply));
+    json_put_text(&writer, "stateRoot", hex_encode(ledger->state_root.bytes, DIGEST_SIZE, hex));
+    json_put_u64(&writer, "indexesRebuilt", verify->shares.indexes);
+    json_put_u64(&writer, "openings", verify->shares.openings);
+    json_put_u64(&writer, "shareSetsRederived", verify->shares.share_sets);
+    json_end_object(&writer);
+    printf("%s\n", buf_text(&text));
+    buf_deinit(&text);
+}
+
+/* Offline: the chain's id and the sequencer's key come from the genesis file. */
+static enum err check_proof(const char *genesis, const char *path, struct note *note)
+{
+    struct buf file;
+    struct buf proof;
+    struct ledger *ledger = NULL;
+    struct ledger_proof_claim claim;
+    buf_init(&file, LEDGER_GENESIS_MAX);
+    buf_init(&proof, 1U << 20);
+    enum err err = file_read(genesis, &file, note);
+    err = err != ERR_OK ? err : ledger_create(buf_bytes(&file), &ledger, note);
+    err = err != ERR_OK ? err : file_read(path, &proof, note);
+    if (err == ERR_OK) {
+        struct ledger_head head;
+        ledger_head(ledger, &head);
+        err = ledger_proof_verify(buf_bytes(&proof), &head.chain_id,
+                                  &ledger_parameters(ledger)->sequencer, &claim, note);
+    }
+    if (err == ERR_OK) {
+        char when[32];
+        char who[ACCOUNT_ID_TEXT_SIZE];
+        char amount[AMOUNT_TEXT_SIZE];
+        printf("proof: entry %llu is in block %llu of %s, under checkpoint %llu\n",
+               (unsigned long long)claim.index, (unsigned long long)claim.height,
+               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint_height);
+        if (claim.posting) {
+            printf("proof: it %s %s OPEN %s %s (%s)\n", claim.credit ? "pays" : "takes",
+                   amount_format(claim.amount, amount), claim.credit ? "to" : "from",
+                   account_id_format(&claim.account, who), claim.reason);
+        }
+    }
+    ledger_destroy(ledger);
+    buf_deinit(&proof);
+    buf_deinit(&file);
+    return err;
+}
+
+int cmd_verify(int argc, char **argv)
+{
+    static const struct cli_spec SPEC = {
+        .name = "openledger verify",
+        .usage = "",
+        .about = "Replays the log from genesis and checks every signature, leg and root; with\n"
+                 "--openings, derives every answer's shares again. Asks no service for anything.",
+        .settings = SETTINGS,
+        .count = sizeof SETTINGS / sizeof SETTINGS[0]};
+    static struct verify verify;
+    struct cli cli;
+    int code = cli_open(&cli, &SPEC, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    const char *proof = settings_text(cli.settings, "proof");
+    verify.openings = settings_text(cli.settings, "openings");
+    enum err err = pick(&cli, "log", "data/settlement/log", verify.log);
+    err = err != ERR_OK ? err : pick(&cli, "blobs", "blobs", verify.blobs);
+    err = err != ERR_OK ? err : pick(&cli, "genesis", "genesis.json", verify.genesis);
+    if (err == ERR_OK && proof[0] != '\0') {
+        err = check_proof(verify.genesis, proof, &cli.note);
+    } else if (err == ERR_OK) {
+        err = run(&verify, (uint32_t)settings_u64(cli.settings, "threads"), cli.json, &cli.note);
+        if (cli.json) {
+            print_json(&verify, err, &cli.note);
+        } else if (err == ERR_OK) {
+            print_text(&verify);
+        }
+    }
+    code = err == ERR_OK ? 0 : cli_fail(&cli, "verify");
+    cli_close(&cli);
+    return code;
+}
