@@ -465,8 +465,16 @@ enum err follow_submit(struct follow *follow, Openledger__V1__TxBody *action,
     buf_init(&signed_tx, LEDGER_ENTRY_MAX);
     ledger_head(follow->ledger, &head);
     random_bytes(nonce, sizeof nonce);
+    /* The log's time may be ahead of this machine's clock, and the chain may allow less than our
+     * usual validity. */
+    uint64_t now_ms = clock_real_ms() > head.time_ms ? clock_real_ms() : head.time_ms;
+    uint64_t allowed_ms = ledger_parameters(follow->ledger)->validity_max_ms;
     struct ledger_tx frame =
-        ledger_tx_at(&head.chain_id, sender, clock_real_ms(), LEDGER_TX_VALIDITY_MS, nonce);
+        ledger_tx_at(&head.chain_id, sender, now_ms, LEDGER_TX_VALIDITY_MS, nonce);
+    if (allowed_ms < LEDGER_TX_VALIDITY_MS) {
+        frame.valid_from_ms = now_ms;
+        frame.valid_until_ms = now_ms + allowed_ms;
+    }
     struct digest tx;
     enum err err = ledger_tx_build(&frame, action, keys, &signed_tx, &tx);
     err = err != ERR_OK ? note_set(note, err, "the transaction is too large")
