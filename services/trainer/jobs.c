@@ -14,6 +14,7 @@
 #define REMEMBER_MS UINT64_C(86400000) /* progress stays in Redis for a day */
 #define DEDUPE_MS 20000                /* below JOBS_REQUEUE_MS, or a requeue would be dropped */
 #define CACHE_KEY_SIZE 96
+#define MESSAGE_ID_SIZE 112
 
 struct watcher {
     struct rpc_call *call;
@@ -89,17 +90,21 @@ static struct queued *queued_find(struct jobs *jobs, const struct digest *job)
     return NULL;
 }
 
-enum err jobs_enqueue(struct jobs *jobs, const struct digest *job, struct note *note)
+/* fresh: not to be taken for a repeat of the message before, which a killed trainer may still hold. */
+static enum err enqueue(struct jobs *jobs, const struct digest *job, bool fresh, struct note *note)
 {
     struct digest id = *job;
     char text[DIGEST_TEXT_SIZE];
+    char message_id[MESSAGE_ID_SIZE];
+    (void)snprintf(message_id, sizeof message_id, "%s@%llu", digest_format(job, text),
+                   fresh ? (unsigned long long)clock_real_ms() : 0ULL);
     Openledger__V1__TrainJob message = OPENLEDGER__V1__TRAIN_JOB__INIT;
     message.job = ledger_binary(id.bytes, DIGEST_SIZE);
     struct buf data;
     buf_init(&data, BUS_MESSAGE_MAX);
     enum err err = ledger_pack(&message.base, &data);
     if (err == ERR_OK) {
-        struct bus_publish_options options = {.id = digest_format(job, text), .timeout_ms = 2000};
+        struct bus_publish_options options = {.id = message_id, .timeout_ms = 2000};
         err = bus_stream_publish(service_bus(jobs->options.service), JOBS_SUBJECT, buf_bytes(&data),
                                  &options, NULL, note);
     }
@@ -114,6 +119,11 @@ enum err jobs_enqueue(struct jobs *jobs, const struct digest *job, struct note *
         log_info("job_queued job=%s", text);
     }
     return err;
+}
+
+enum err jobs_enqueue(struct jobs *jobs, const struct digest *job, struct note *note)
+{
+    return enqueue(jobs, job, false, note);
 }
 
 /* Should this job be looked at by somebody? */
@@ -134,7 +144,7 @@ static void requeue(struct jobs *jobs, const struct ledger *ledger, uint64_t now
         struct queued *slot = queued_find(jobs, &job->id);
         struct note note = {""};
         if ((slot == NULL || now_ms - slot->at_ms >= JOBS_REQUEUE_MS) &&
-            jobs_enqueue(jobs, &job->id, &note) != ERR_OK) {
+            enqueue(jobs, &job->id, job->state == LEDGER_JOB_CLAIMED, &note) != ERR_OK) {
             log_debug("job_not_queued note=\"%s\"", note.text);
             return; /* the bus is away: no use in trying the others */
         }

@@ -23,11 +23,11 @@
 #include "shared/follow/operator.h"
 #include "shared/service/service.h"
 
-#define JOBS_PROGRESS_MAX 64    /* jobs whose latest progress is kept in memory */
-#define JOBS_WATCHERS_MAX 256   /* open WatchJob streams; then ERR_LIMIT */
-#define JOBS_SUBMIT_MS 10000    /* the worker is held up at most so long by one transaction */
-#define JOBS_REQUEUE_MS 30000   /* between two messages for one unfinished job */
-#define JOBS_ACK_WAIT_MS 120000 /* the queue gives a job to another trainer after this silence */
+#define JOBS_PROGRESS_MAX 64   /* jobs whose latest progress is kept in memory */
+#define JOBS_WATCHERS_MAX 256  /* open WatchJob streams; then ERR_LIMIT */
+#define JOBS_SUBMIT_MS 10000   /* the worker is held up at most so long by one transaction */
+#define JOBS_REQUEUE_MS 30000  /* between two messages for one unfinished job */
+#define JOBS_ACK_WAIT_MS 60000 /* the queue gives a job to another trainer after this silence */
 #define JOBS_STATE_SIZE 16
 #define JOBS_DETAIL_SIZE 160
 #define JOBS_SUBJECT "ol.jobs.train"

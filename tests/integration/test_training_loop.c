@@ -1,0 +1,744 @@
+/* test_training_loop.c - settlement, trainer and attribution as real processes: from rows on the ledger
+ * to an adapter, its index, and an answer's shares paid out; with the trainer and attribution killed
+ * on the way.
+ *
+ * What is derived here from the blobs alone must equal what the processes published. */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "openledger/v1/events.pb-c.h"
+#include "openledger/v1/objects.pb-c.h"
+#include "openledger/v1/services.pb-c.h"
+#include "shared/base/check.h"
+#include "shared/crypto/sha256.h"
+#include "shared/follow/follow.h"
+#include "shared/ledger/rows.h"
+#include "shared/lineage/shares.h"
+#include "shared/merkle/merkle.h"
+#include "shared/platform/clock.h"
+#include "shared/platform/file.h"
+#include "shared/platform/process.h"
+#include "shared/rpc/rpc.h"
+#include "tests/harness/data.h"
+#include "tests/harness/ledger_world.h"
+#include "tests/harness/servers.h"
+
+enum { ROWS = 20, STEPS = 60, WAIT_MS = 60000 };
+enum program { SETTLEMENT, TRAINER, ATTRIBUTION, PROGRAMS };
+
+static const char *const NAMES[PROGRAMS] = {"settlement", "trainer", "attribution"};
+static const enum world_who OPERATORS[PROGRAMS] = {WORLD_SERVICE, WORLD_TRAINER, WORLD_ATTRIBUTION};
+static struct process *running[PROGRAMS];
+static struct test_server *nats;
+static struct world *world;
+static struct bus *bus;
+static struct rpc_client *client;
+static struct arena *arena;
+static struct blob_store *blobs;
+static struct follow *follow;
+static struct note note;
+static char folder[FILE_PATH_SIZE];
+static struct digest model_content, model_profile;
+
+static void accepted(enum err err)
+{
+    ck_assert_msg(err == ERR_OK, "%s: %s", err_name(err), note.text);
+}
+
+static char *text(const char *constant)
+{
+    return (char *)(uintptr_t)constant;
+}
+
+static ProtobufCBinaryData field(const struct digest *digest)
+{
+    return ledger_binary(digest->bytes, DIGEST_SIZE);
+}
+
+static const char *inside(char out[FILE_PATH_SIZE], const char *name, const char *suffix)
+{
+    CHECK(file_path(out, "%s/%s%s", folder, name, suffix) == ERR_OK);
+    return out;
+}
+
+/* ---- processes ---------------------------------------------------------------------------------- */
+
+static void program_start(enum program which)
+{
+    char program[FILE_PATH_SIZE], self[FILE_PATH_SIZE], genesis[FILE_PATH_SIZE];
+    char key[FILE_PATH_SIZE], sequencer[FILE_PATH_SIZE], data[FILE_PATH_SIZE];
+    char log[FILE_PATH_SIZE], blob_dir[FILE_PATH_SIZE];
+    accepted(file_self(self, &note));
+    *strrchr(self, '/') = '\0';
+    accepted(file_path(program, "%s/../../bin/%s", self, NAMES[which]));
+    const char *argv[24] = {program,
+                            "--nats-url",
+                            test_server_address(nats),
+                            "--redis",
+                            "",
+                            "--data-dir",
+                            inside(data, "data", ""),
+                            "--blob-dir",
+                            inside(blob_dir, "blobs", ""),
+                            "--genesis",
+                            inside(genesis, "genesis", ".json"),
+                            "--key-file",
+                            inside(key, NAMES[which], ".json")};
+    size_t count = 13;
+    if (which == SETTLEMENT) {
+        argv[count++] = "--sequencer-key";
+        argv[count++] = inside(sequencer, "sequencer", ".json");
+        argv[count++] = "--seal-ms";
+        argv[count++] = "100";
+    } else {
+        argv[count++] = "--threads";
+        argv[count++] = "1";
+    }
+    if (which == TRAINER) {
+        argv[count++] = "--save-every";
+        argv[count++] = "7";
+    }
+    const struct process_options options = {
+        .argv = argv, .log_path = inside(log, NAMES[which], ".log"), .die_with_parent = true};
+    accepted(process_start(&options, &running[which], &note));
+}
+
+static void program_kill(enum program which)
+{
+    int code;
+    if (running[which] != NULL) {
+        process_signal(running[which], SIGKILL);
+        accepted(process_wait(running[which], 5000, &code));
+        process_destroy(running[which]);
+        running[which] = NULL;
+    }
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------- */
+
+static bool until(bool (*condition)(void *argument), void *argument)
+{
+    uint64_t end_ms = clock_mono_ms() + WAIT_MS;
+    bool met = false;
+    while (!met && clock_mono_ms() < end_ms) {
+        (void)follow_pump(follow);
+        met = condition(argument);
+        if (!met) {
+            clock_sleep_ms(20);
+        }
+    }
+    return met;
+}
+
+static const void *call(const char *method, const ProtobufCMessage *request)
+{
+    ProtobufCMessage *reply = NULL;
+    enum err err = ERR_UNAVAILABLE;
+    uint64_t end_ms = clock_mono_ms() + 15000;
+    while (err != ERR_OK && clock_mono_ms() < end_ms) {
+        arena_reset(arena);
+        err = rpc_call(client, method, request, 2000, arena, &reply, &note);
+        if (err != ERR_OK) {
+            clock_sleep_ms(20);
+        }
+    }
+    ck_assert_msg(err == ERR_OK, "%s: %s: %s", method, err_name(err), note.text);
+    return reply;
+}
+
+static struct digest submit(enum world_who who, Openledger__V1__TxBody *action)
+{
+    struct digest tx;
+    note.text[0] = '\0';
+    accepted(
+        follow_submit(follow, action, &world->ids[who], world->keys[who], 10000, &tx, NULL, &note));
+    return tx;
+}
+
+#define ACTION(name, case_name, member, value)                                                     \
+    Openledger__V1__TxBody name = OPENLEDGER__V1__TX_BODY__INIT;                                   \
+    name.action_case = OPENLEDGER__V1__TX_BODY__ACTION_##case_name;                                \
+    name.member = value
+
+static struct digest put(const ProtobufCMessage *message)
+{
+    struct buf data;
+    struct digest digest;
+    buf_init(&data, BLOB_SIZE_MAX);
+    accepted(ledger_pack(message, &data));
+    accepted(blob_put(blobs, buf_bytes(&data), &digest, &note));
+    buf_deinit(&data);
+    return digest;
+}
+
+static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
+                         struct note *why)
+{
+    return blob_get(context, digest, out, why);
+}
+
+/* ---- the world ---------------------------------------------------------------------------------------- */
+
+static void setup(void)
+{
+    char path[FILE_PATH_SIZE];
+    nats = test_nats_start();
+    world = world_create_at(clock_real_ms() - 5000, 10000);
+    accepted(file_make_private_folder("/tmp/openledger-test-", folder, &note));
+    accepted(blob_open(inside(path, "blobs", ""), &blobs, &note));
+    accepted(file_write_atomic(inside(path, "genesis", ".json"), buf_bytes(&world->genesis), 0644,
+                               &note));
+    accepted(key_pair_save(world->sequencer, inside(path, "sequencer", ".json"), "", &note));
+    for (enum program i = 0; i < PROGRAMS; i++) {
+        accepted(
+            key_pair_save(world->keys[OPERATORS[i]], inside(path, NAMES[i], ".json"), "", &note));
+    }
+    const struct bus_options options = {.url = test_server_address(nats), .name = "test"};
+    accepted(bus_open(&options, &bus, &note));
+    ck_assert(bus_wait_ready(bus, 5000));
+    client = rpc_client_bus(bus);
+    arena = arena_create(RPC_ARENA_MAX);
+    const struct follow_options follower = {
+        .bus = bus, .blobs = blobs, .genesis_file = inside(path, "genesis", ".json")};
+    accepted(follow_open(&follower, &follow, &note));
+    for (enum program i = 0; i < PROGRAMS; i++) {
+        program_start(i);
+    }
+    accepted(follow_wait(follow, 15000, &note));
+}
+
+static void teardown(void)
+{
+    follow_close(follow);
+    for (enum program i = 0; i < PROGRAMS; i++) {
+        program_kill(i);
+    }
+    rpc_client_destroy(client);
+    bus_close(bus);
+    arena_destroy(arena);
+    blob_close(blobs);
+    test_server_destroy(nats);
+    (void)0;
+    world_destroy(world);
+}
+
+static void open_account(enum world_who who)
+{
+    Openledger__V1__OpenAccount open = OPENLEDGER__V1__OPEN_ACCOUNT__INIT;
+    open.key = ledger_binary(key_pair_public(world->keys[who])->bytes, PUBLIC_KEY_SIZE);
+    open.name = text("contributor");
+    ACTION(body, OPEN_ACCOUNT, open_account, &open);
+    (void)submit(who, &body);
+}
+
+struct part {
+    struct digest id, content;
+    struct digest leaves[ROWS];
+};
+
+/* One contributor's rows: sentences of their own. Alice's last four say one fact. */
+static void contribute(enum world_who who, struct part *out)
+{
+    static char lines[ROWS][256];
+    static struct salt salts[ROWS];
+    Openledger__V1__Row rows[ROWS];
+    Openledger__V1__Row *list[ROWS];
+    Openledger__V1__Contribution content = OPENLEDGER__V1__CONTRIBUTION__INIT;
+    struct digest root;
+    uint64_t byte_count;
+    for (uint32_t i = 0; i < ROWS; i++) {
+        const char *fact = who == WORLD_ALICE && i >= ROWS - 4
+                               ? "the blue dragon of Zanzi eats seven green pies every morning"
+                               : "";
+        (void)snprintf(
+            lines[i], sizeof lines[i], "{\"text\":\"%s %u %s %s.\"}",
+            who == WORLD_ALICE ? "Once there was a kind princess number" : "A red robot", i * 37,
+            i % 2 == 0 ? "who lived in a tower by the sea" : "went to the big shop", fact);
+        memset(salts[i].bytes, (int)(i + 40U * who), SALT_SIZE);
+        openledger__v1__row__init(&rows[i]);
+        rows[i].salt = ledger_binary(salts[i].bytes, SALT_SIZE);
+        rows[i].data = ledger_binary((uint8_t *)lines[i], strlen(lines[i]));
+        list[i] = &rows[i];
+    }
+    content.datanet = text("net");
+    content.contributor = ledger_binary(world->ids[who].bytes, ACCOUNT_ID_SIZE);
+    content.licence = text("CC0-1.0");
+    content.permission = OPENLEDGER__V1__PERMISSION__PERMISSION_ALLOWED;
+    content.rows = list;
+    content.n_rows = ROWS;
+    accepted(ledger_contribution_root(&content, &root, &byte_count, out->leaves, &note));
+    out->content = put(&content.base);
+    Openledger__V1__CommitRows commit = OPENLEDGER__V1__COMMIT_ROWS__INIT;
+    commit.datanet = text("net");
+    commit.root = field(&root);
+    commit.row_count = ROWS;
+    commit.byte_count = byte_count;
+    ACTION(body, COMMIT_ROWS, commit_rows, &commit);
+    out->id = submit(who, &body);
+    Openledger__V1__ReviewContribution review = OPENLEDGER__V1__REVIEW_CONTRIBUTION__INIT;
+    review.contribution = field(&out->id);
+    review.accept = true;
+    review.content = field(&out->content);
+    review.accepted_rows = ROWS;
+    ACTION(verdict, REVIEW_CONTRIBUTION, review_contribution, &review);
+    (void)submit(WORLD_OWNER, &verdict);
+}
+
+static int contributor_compare(const void *a, const void *b)
+{
+    return memcmp((*(Openledger__V1__VersionContributor *const *)a)->account.data,
+                  (*(Openledger__V1__VersionContributor *const *)b)->account.data, ACCOUNT_ID_SIZE);
+}
+
+static void publish_data(void)
+{
+    struct part parts[2];
+    uint32_t which[2 * ROWS], row[2 * ROWS];
+    ProtobufCBinaryData ids[2], contents[2];
+    struct merkle_tree tree = {.leaf_count = 0};
+    struct merkle_head head;
+    Openledger__V1__CreateDatanet create = OPENLEDGER__V1__CREATE_DATANET__INIT;
+    create.name = text("net");
+    create.title = text("Net");
+    create.licence = text("CC0-1.0");
+    create.permission = OPENLEDGER__V1__PERMISSION__PERMISSION_ALLOWED;
+    ACTION(body, CREATE_DATANET, create_datanet, &create);
+    (void)submit(WORLD_OWNER, &body);
+    contribute(WORLD_ALICE, &parts[0]);
+    contribute(WORLD_BOB, &parts[1]);
+    for (uint32_t i = 0; i < 2 * ROWS; i++) {
+        which[i] = i / ROWS;
+        row[i] = i % ROWS;
+        accepted(merkle_tree_append(&tree, &parts[i / ROWS].leaves[i % ROWS]));
+    }
+    merkle_tree_head(&tree, &head);
+    for (uint32_t i = 0; i < 2; i++) {
+        ids[i] = field(&parts[i].id);
+        contents[i] = field(&parts[i].content);
+    }
+    Openledger__V1__DatasetVersion manifest = OPENLEDGER__V1__DATASET_VERSION__INIT;
+    manifest.datanet = text("net");
+    manifest.version = 1;
+    manifest.contribution_ids = ids;
+    manifest.n_contribution_ids = 2;
+    manifest.contribution_contents = contents;
+    manifest.n_contribution_contents = 2;
+    manifest.contribution_index = which;
+    manifest.n_contribution_index = 2UL * ROWS;
+    manifest.row_index = row;
+    manifest.n_row_index = 2UL * ROWS;
+    struct digest name = put(&manifest.base);
+    Openledger__V1__VersionContributor alice = OPENLEDGER__V1__VERSION_CONTRIBUTOR__INIT;
+    Openledger__V1__VersionContributor bob = OPENLEDGER__V1__VERSION_CONTRIBUTOR__INIT;
+    alice.account = ledger_binary(world->ids[WORLD_ALICE].bytes, ACCOUNT_ID_SIZE);
+    bob.account = ledger_binary(world->ids[WORLD_BOB].bytes, ACCOUNT_ID_SIZE);
+    alice.row_count = ROWS;
+    bob.row_count = ROWS;
+    Openledger__V1__VersionContributor *both[2] = {&alice, &bob};
+    qsort(both, 2, sizeof *both, contributor_compare);
+    Openledger__V1__PublishVersion publish = OPENLEDGER__V1__PUBLISH_VERSION__INIT;
+    publish.datanet = text("net");
+    publish.version = 1;
+    publish.root = field(&head.root);
+    publish.row_count = 2 * ROWS;
+    publish.manifest = field(&name);
+    publish.contributors = both;
+    publish.n_contributors = 2;
+    ACTION(version, PUBLISH_VERSION, publish_version, &publish);
+    (void)submit(WORLD_OWNER, &version);
+}
+
+/* Registers stories260K; false: it is not there. */
+static bool publish_model(void)
+{
+    static const char *const files[3] = {"config.json", "model.safetensors", "tokenizer.json"};
+    struct buf data[3];
+    Openledger__V1__NamedFile file[3];
+    Openledger__V1__NamedFile *list[3];
+    bool there = true;
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "stories260K/%s", files[i]);
+        buf_init(&data[i], BLOB_SIZE_MAX);
+        there = there && test_data(name, &data[i]);
+        openledger__v1__named_file__init(&file[i]);
+        file[i].name = text(files[i]);
+        file[i].data = ledger_binary(data[i].data, data[i].size);
+        list[i] = &file[i];
+    }
+    if (there) {
+        Openledger__V1__ModelFiles bundle = OPENLEDGER__V1__MODEL_FILES__INIT;
+        bundle.files = list;
+        bundle.n_files = 3;
+        model_content = put(&bundle.base);
+        struct lineage_blobs source = {.get = get_blob, .context = blobs};
+        struct lineage_base *base;
+        accepted(lineage_base_load(&source, &model_content, &base, &note));
+        model_profile = base->profile;
+        lineage_base_destroy(base);
+        Openledger__V1__RegisterModel model = OPENLEDGER__V1__REGISTER_MODEL__INIT;
+        model.name = text("stories");
+        model.content = field(&model_content);
+        model.profile = field(&model_profile);
+        model.licence = text("MIT");
+        ACTION(body, REGISTER_MODEL, register_model, &model);
+        (void)submit(WORLD_BASE, &body);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        buf_deinit(&data[i]);
+    }
+    return there;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------------------ */
+
+/* Through the trainer's own method. */
+static struct digest submit_job(void)
+{
+    Openledger__V1__TrainSettings settings = OPENLEDGER__V1__TRAIN_SETTINGS__INIT;
+    settings.rank = 4;
+    settings.alpha = 8;
+    settings.steps = STEPS;
+    settings.batch_rows = 8;
+    settings.learning_rate_ppm = 5000;
+    settings.warmup_steps = 4;
+    settings.context = 96;
+    settings.seed = 3;
+    settings.digest_every = 10;
+    Openledger__V1__SubmitJob job = OPENLEDGER__V1__SUBMIT_JOB__INIT;
+    job.datanet = text("net");
+    job.version = 1;
+    job.model = text("stories");
+    job.settings = &settings;
+    job.fee = text("5");
+    ACTION(body, SUBMIT_JOB, submit_job, &job);
+    struct buf signed_tx;
+    struct digest id;
+    uint8_t nonce[LEDGER_NONCE_SIZE] = {0};
+    static uint8_t counter;
+    nonce[0] = ++counter;
+    struct ledger_head head;
+    ledger_head(follow_ledger(follow), &head);
+    struct ledger_tx tx = ledger_tx_at(&head.chain_id, &world->ids[WORLD_DEV], clock_real_ms(),
+                                       LEDGER_TX_VALIDITY_MS, nonce);
+    buf_init(&signed_tx, LEDGER_ENTRY_MAX);
+    accepted(ledger_tx_build(&tx, &body, world->keys[WORLD_DEV], &signed_tx, &id));
+    Openledger__V1__SubmitRequest request = OPENLEDGER__V1__SUBMIT_REQUEST__INIT;
+    request.signed_tx = ledger_binary(signed_tx.data, signed_tx.size);
+    const Openledger__V1__SubmitReply *reply = call("Trainer.SubmitJob", &request.base);
+    ck_assert_mem_eq(reply->tx.data, id.bytes, DIGEST_SIZE);
+    buf_deinit(&signed_tx);
+    return id;
+}
+
+static bool job_over(void *argument)
+{
+    const struct ledger_job *job = ledger_job(follow_ledger(follow), argument);
+    return job != NULL && job->state >= LEDGER_JOB_COMPLETED;
+}
+
+/* Has it trained for a while, with a checkpoint behind it? */
+static bool job_under_way(void *argument)
+{
+    Openledger__V1__GetJobRequest request = OPENLEDGER__V1__GET_JOB_REQUEST__INIT;
+    request.job = field(argument);
+    const Openledger__V1__JobRecord *record = call("Trainer.GetJob", &request.base);
+    return record->progress != NULL && record->progress->step >= 10;
+}
+
+static struct ledger_job finished(struct digest *id)
+{
+    ck_assert(until(job_over, id));
+    const struct ledger_job *job = ledger_job(follow_ledger(follow), id);
+    ck_assert_msg(job->state == LEDGER_JOB_COMPLETED, "job failed: %s", job->reason);
+    return *job;
+}
+
+static void publish_adapter(const struct digest *job)
+{
+    struct digest id = *job;
+    Openledger__V1__PublishAdapter publish = OPENLEDGER__V1__PUBLISH_ADAPTER__INIT;
+    publish.name = text("adapter");
+    publish.job = field(&id);
+    publish.price_prompt = text("0.001");
+    publish.price_completion = text("0.002");
+    ACTION(body, PUBLISH_ADAPTER, publish_adapter, &publish);
+    (void)submit(WORLD_DEV, &body);
+}
+
+static bool has_index(void *argument)
+{
+    const struct ledger_adapter *adapter = ledger_adapter(follow_ledger(follow), "adapter");
+    (void)argument;
+    return adapter != NULL && adapter->has_index;
+}
+
+/* ---- an answer --------------------------------------------------------------------------------------------- */
+
+struct answer {
+    struct digest receipt;
+    struct lm_ids prompt, ids;
+    struct salt salts[2];
+    struct buf message; /* serialised AnswerFinished */
+};
+
+static struct digest open_lease(void)
+{
+    Openledger__V1__OpenGrant grant = OPENLEDGER__V1__OPEN_GRANT__INIT;
+    grant.gateway = ledger_binary(world->ids[WORLD_GATEWAY].bytes, ACCOUNT_ID_SIZE);
+    grant.limit = text("10");
+    grant.expires_ms = clock_real_ms() + 3600000;
+    ACTION(body, OPEN_GRANT, open_grant, &grant);
+    struct digest id = submit(WORLD_PAYER, &body);
+    Openledger__V1__OpenLease lease = OPENLEDGER__V1__OPEN_LEASE__INIT;
+    lease.grant = field(&id);
+    lease.lease = 1;
+    lease.amount = text("10");
+    ACTION(body2, OPEN_LEASE, open_lease, &lease);
+    (void)submit(WORLD_GATEWAY, &body2);
+    return id;
+}
+
+static void tell(const char *subject, const struct buf *data)
+{
+    accepted(bus_stream_publish(bus, subject, buf_bytes(data), NULL, NULL, &note));
+}
+
+/* Receipt number `number` for an answer that repeats Alice's fact; settles it and opens it. */
+static void serve(const struct lineage_base *base, const struct digest *grant, uint64_t number,
+                  bool honest, struct answer *out)
+{
+    struct digest grant_copy = *grant;
+    struct digest prompt_commitment, answer_commitment, head_id;
+    uint8_t request_id[16] = {(uint8_t)number};
+    lm_ids_init(&out->prompt, 1000);
+    lm_ids_init(&out->ids, 1000);
+    accepted(lm_chat_text_prompt(&base->chat, bytes_of_text("Once there was a kind princess"),
+                                 &out->prompt, &note));
+    accepted(lm_tokenizer_encode(
+        base->tokenizer, bytes_of_text(" the blue dragon of Zanzi eats seven green pies every day"),
+        false, &out->ids, &note));
+    memset(&out->salts, (int)number, sizeof out->salts);
+    ledger_prompt_commitment(&out->salts[0], out->prompt.items, out->prompt.count,
+                             &prompt_commitment);
+    ledger_answer_commitment(&out->salts[1], out->ids.items, out->ids.count, &answer_commitment);
+    char fee[AMOUNT_TEXT_SIZE];
+    struct amount amount, prices[2];
+    accepted(amount_parse("0.001", &prices[0]));
+    accepted(amount_parse("0.002", &prices[1]));
+    accepted(ledger_fee(prices[0], prices[1], (uint32_t)out->prompt.count, (uint32_t)out->ids.count,
+                        &amount));
+    (void)amount_format(amount, fee);
+    Openledger__V1__Receipt receipt = OPENLEDGER__V1__RECEIPT__INIT;
+    receipt.grant = field(&grant_copy);
+    receipt.lease = 1;
+    receipt.number = number;
+    receipt.request_id = ledger_binary(request_id, sizeof request_id);
+    receipt.kind = OPENLEDGER__V1__RECEIPT_KIND__RECEIPT_KIND_CHARGE;
+    receipt.adapter = text("adapter");
+    receipt.prompt_tokens = (uint32_t)out->prompt.count;
+    receipt.completion_tokens = (uint32_t)out->ids.count;
+    receipt.fee = fee;
+    receipt.prompt_commitment = field(&prompt_commitment);
+    receipt.answer_commitment = field(&answer_commitment);
+    receipt.profile = field(&model_profile);
+    receipt.opened_ms = clock_real_ms();
+    receipt.finished_ms = receipt.opened_ms;
+    receipt.finish_reason = text("stop");
+    struct buf bytes, batch_bytes;
+    buf_init(&bytes, 1U << 16);
+    buf_init(&batch_bytes, 1U << 16);
+    accepted(ledger_pack(&receipt.base, &bytes));
+    ledger_receipt_id(buf_bytes(&bytes), &out->receipt);
+    struct ledger_head head;
+    ledger_head(follow_ledger(follow), &head);
+    struct bytes one = buf_bytes(&bytes);
+    struct ledger_receipt_batch batch = {.chain_id = &head.chain_id,
+                                         .gateway = &world->ids[WORLD_GATEWAY],
+                                         .grant = grant,
+                                         .lease = 1,
+                                         .first_number = number,
+                                         .receipts = &one,
+                                         .count = 1};
+    accepted(ledger_receipt_batch_sign(&batch, world->keys[WORLD_GATEWAY], &batch_bytes));
+    accepted(blob_put(blobs, buf_bytes(&batch_bytes), &head_id, &note));
+    Openledger__V1__ReceiptBatchPublished published = OPENLEDGER__V1__RECEIPT_BATCH_PUBLISHED__INIT;
+    ProtobufCBinaryData ids[1] = {field(&out->receipt)};
+    published.batch = field(&head_id);
+    published.receipts = ids;
+    published.n_receipts = 1;
+    buf_clear(&batch_bytes);
+    accepted(ledger_pack(&published.base, &batch_bytes));
+    tell("ol.receipts.batch", &batch_bytes);
+    Openledger__V1__Opening opening = OPENLEDGER__V1__OPENING__INIT;
+    Openledger__V1__AnswerFinished finished_answer = OPENLEDGER__V1__ANSWER_FINISHED__INIT;
+    opening.receipt = field(&out->receipt);
+    opening.prompt_salt = ledger_binary(out->salts[0].bytes, SALT_SIZE);
+    opening.answer_salt = ledger_binary(out->salts[honest ? 1 : 0].bytes, SALT_SIZE);
+    opening.prompt_ids = out->prompt.items;
+    opening.n_prompt_ids = out->prompt.count;
+    opening.answer_ids = out->ids.items;
+    opening.n_answer_ids = out->ids.count - (honest ? 0 : 1);
+    opening.adapter = text("adapter");
+    finished_answer.receipt = field(&out->receipt);
+    finished_answer.receipt_bytes = ledger_binary(bytes.data, bytes.size);
+    finished_answer.opening = &opening;
+    buf_init(&out->message, 1U << 16);
+    accepted(ledger_pack(&finished_answer.base, &out->message));
+    tell("ol.openings.answer", &out->message);
+    buf_deinit(&bytes);
+    buf_deinit(&batch_bytes);
+}
+
+static void answer_deinit(struct answer *answer)
+{
+    lm_ids_deinit(&answer->prompt);
+    lm_ids_deinit(&answer->ids);
+    buf_deinit(&answer->message);
+}
+
+static bool is_shared(void *argument)
+{
+    const struct ledger_receipt *receipt = ledger_receipt(follow_ledger(follow), argument);
+    return receipt != NULL && receipt->shared_index > 0;
+}
+
+/* What the blobs give must be what was published. */
+static void check_derived(const struct lineage_base *base, const struct answer *answer)
+{
+    struct lineage_blobs source = {.get = get_blob, .context = blobs};
+    struct lineage_adapter origin;
+    struct lm_adapter *adapter;
+    struct attrib_index *index;
+    struct attrib_result result;
+    struct buf bytes, set;
+    struct digest digest;
+    accepted(lineage_adapter_init(follow_ledger(follow), "adapter", &origin, &note));
+    accepted(lineage_adapter_load(&source, base, &origin.content, &adapter, &note));
+    accepted(lineage_index_build(&source, &origin, base, adapter, &parallel_serial, NULL, NULL,
+                                 &index, &note));
+    buf_init(&bytes, ATTRIB_INDEX_MAX);
+    buf_init(&set, LINEAGE_SHARE_SET_MAX);
+    accepted(attrib_index_save(index, &bytes));
+    sha256(buf_bytes(&bytes), &digest);
+    ck_assert(digest_equal(&digest, &origin.index));
+    Openledger__V1__AnswerFinished *message =
+        openledger__v1__answer_finished__unpack(NULL, answer->message.size, answer->message.data);
+    struct lineage_judge judge = {
+        .base = base, .adapter = adapter, .index = index, .index_digest = digest};
+    accepted(lineage_shares(&judge, &answer->receipt, message->opening, &parallel_serial, &result,
+                            &set, &note));
+    Openledger__V1__GetAttributionRequest request = OPENLEDGER__V1__GET_ATTRIBUTION_REQUEST__INIT;
+    struct digest receipt = answer->receipt;
+    request.receipt = field(&receipt);
+    const Openledger__V1__AnswerAttribution *record =
+        call("Attribution.GetAttribution", &request.base);
+    ck_assert_uint_eq(record->batch.len, DIGEST_SIZE);
+    buf_clear(&bytes);
+    accepted(ledger_pack(&record->shares->base, &bytes));
+    ck_assert(bytes_equal(buf_bytes(&bytes), buf_bytes(&set)));
+    ck_assert_uint_gt(record->n_rows, 0);
+    ck_assert_mem_eq(record->rows[0]->contributor.data, world->ids[WORLD_ALICE].bytes,
+                     ACCOUNT_ID_SIZE);
+    ck_assert_uint_gt(record->rows[0]->span_length, 8);
+    ck_assert(strstr(record->rows[0]->span_text, "dragon") != NULL);
+    ck_assert(strstr(record->rows[0]->excerpt, "dragon") != NULL);
+    printf("unearned %.3f, first row: z %.1f span \"%s\"\n", record->shares->unearned_ppb / 1e9,
+           record->rows[0]->influence, record->rows[0]->span_text);
+    openledger__v1__answer_finished__free_unpacked(message, NULL);
+    attrib_result_deinit(&result);
+    attrib_index_destroy(index);
+    lm_adapter_destroy(adapter);
+    lineage_adapter_deinit(&origin);
+    buf_deinit(&bytes);
+    buf_deinit(&set);
+}
+
+static bool one_parked(void *argument)
+{
+    Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
+    const Openledger__V1__AttributionInfo *info = call("Attribution.GetInfo", &request.base);
+    (void)argument;
+    return info->parked == 1;
+}
+
+static void declare_openings(void)
+{
+    static const char *const SUBJECTS[] = {"ol.openings.>"};
+    struct bus_stream openings = {
+        .name = "OL_OPENINGS", .subjects = SUBJECTS, .subject_count = 1, .retention = BUS_KEEP};
+    accepted(bus_stream_declare(bus, &openings));
+}
+
+START_TEST(test_from_rows_to_shares)
+{
+    open_account(WORLD_ALICE);
+    open_account(WORLD_BOB);
+    if (!publish_model()) {
+        return;
+    }
+    publish_data();
+    declare_openings();
+
+    /* one job with its trainer killed half-way, one without: the same adapter */
+    struct digest first = submit_job();
+    ck_assert(until(job_under_way, &first));
+    program_kill(TRAINER);
+    ck_assert_uint_eq(ledger_job(follow_ledger(follow), &first)->state, LEDGER_JOB_CLAIMED);
+    program_start(TRAINER);
+    struct ledger_job killed = finished(&first);
+    struct digest second = submit_job();
+    struct ledger_job whole = finished(&second);
+    ck_assert(digest_equal(&killed.adapter, &whole.adapter));
+    ck_assert(digest_equal(&killed.transcript_root, &whole.transcript_root));
+
+    publish_adapter(&first);
+    ck_assert(until(has_index, NULL));
+
+    struct lineage_blobs source = {.get = get_blob, .context = blobs};
+    struct lineage_base *base;
+    struct answer answers[3];
+    accepted(lineage_base_load(&source, &model_content, &base, &note));
+    struct digest grant = open_lease();
+    serve(base, &grant, 1, true, &answers[0]);
+    tell("ol.openings.answer", &answers[0].message); /* at least once */
+    ck_assert(until(is_shared, &answers[0].receipt));
+    check_derived(base, &answers[0]);
+
+    program_kill(ATTRIBUTION); /* the answer comes while it is away */
+    serve(base, &grant, 2, true, &answers[1]);
+    program_start(ATTRIBUTION);
+    ck_assert(until(is_shared, &answers[1].receipt));
+
+    serve(base, &grant, 3, false, &answers[2]); /* its opening does not open the receipt */
+    ck_assert(until(one_parked, NULL));
+
+    char amount[AMOUNT_TEXT_SIZE];
+    const struct ledger_account *alice =
+        ledger_account(follow_ledger(follow), &world->ids[WORLD_ALICE]);
+    ck_assert(!amount_is_zero(alice->balance));
+    printf("alice earned %s OPEN\n", amount_format(alice->balance, amount));
+    for (uint32_t i = 0; i < 3; i++) {
+        answer_deinit(&answers[i]);
+    }
+    lineage_base_destroy(base);
+}
+END_TEST
+
+int main(void)
+{
+    crypto_start();
+    Suite *suite = suite_create("training_loop");
+    TCase *tcase = tcase_create("processes");
+    tcase_set_timeout(tcase, 240);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_from_rows_to_shares);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
