@@ -12,7 +12,7 @@
 #include "shared/lm/train.h"
 #include "shared/merkle/merkle.h"
 
-#define CHECKPOINT_MAGIC "OLTRAIN1"
+#define CHECKPOINT_MAGIC "OLJOBCK1"
 #define CHECKPOINT_MAGIC_SIZE 8U
 #define GOLDEN UINT64_C(0x9E3779B97F4A7C15) /* keeps the seeds of neighbouring epochs apart */
 #define MILLION 1000000.0F
