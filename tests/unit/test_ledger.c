@@ -247,6 +247,10 @@ START_TEST(test_batches_are_signed)
                   ERR_OK);
         blob->data[at] = was;
     }
+    /* A blob store that gives a valid batch under another name. */
+    struct digest name = {{0x99}};
+    world->blob_names[world->blob_count - 1] = name;
+    refused(world_settle_receipts(world, &name), ERR_CORRUPT, "another digest");
     /* A whole, well-formed batch by another key than the gateway's. */
     struct key_pair *gateway = world->keys[WORLD_GATEWAY];
     struct key_pair *attribution = world->keys[WORLD_ATTRIBUTION];
