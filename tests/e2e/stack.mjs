@@ -1,0 +1,87 @@
+// stack.mjs - a whole suite for an end-to-end test: `openledger up` in a private folder, one datanet,
+// one trained adapter, one grant with its API key; all through the command line, as a person would.
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+
+const bin = process.env.OPENLEDGER_BIN ?? 'build/release/bin'
+const data = process.env.OPENLEDGER_TEST_DATA ?? '../shared/data'
+
+export const sleep = ms => new Promise(done => setTimeout(done, ms))
+
+/** Asks until it gets something true; throws after limit_ms. */
+export async function until(what, ask, limit_ms = 60000) {
+  for (const end = Date.now() + limit_ms; ;) {
+    try {
+      const found = await ask()
+      if (found) return found
+    } catch (error) {
+      if (Date.now() > end) throw error
+    }
+    if (Date.now() > end) throw new Error(`no ${what} within ${limit_ms} ms`)
+    await sleep(250)
+  }
+}
+
+function freePort() {
+  return new Promise(done => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address()
+      server.close(() => done(port))
+    })
+  })
+}
+
+/** A base model's folder, or null: then the test says SKIP. */
+export function baseModel() {
+  const folder = path.join(data, 'stories260K')
+  return existsSync(path.join(folder, 'config.json')) ? folder : null
+}
+
+/** {url, apiKey, adapter, cli(...words), rpc(method, request), stop()} */
+export async function startStack(folder) {
+  const home = mkdtempSync(path.join(tmpdir(), 'openledger-e2e-'))
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const env = { ...process.env, OPENLEDGER_HOME: home, OPENLEDGER_URL: url }
+  const cli = (...words) => execFileSync(path.join(bin, 'openledger'), words, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+  const up = spawn(path.join(bin, 'openledger'), ['up', '--dir', home, '--http', `127.0.0.1:${port}`], { env, stdio: 'ignore' })
+  const ended = new Promise(done => up.once('exit', done))
+  const rpc = async (method, request) => {
+    const reply = await fetch(`${url}/openledger.v1.${method}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(request) })
+    const body = await reply.json()
+    if (!reply.ok) throw Object.assign(new Error(body.message), { code: body.code })
+    return body
+  }
+  const stop = async () => {
+    up.kill('SIGTERM')
+    await ended
+    rmSync(home, { recursive: true, force: true })
+  }
+  try {
+    await until('front door', async () => (await rpc('Settlement/GetInfo', {})).height >= 1)
+    const account = {}
+    for (const name of ['contributor', 'developer', 'payer']) {
+      account[name] = cli('keys', 'new', name).match(/open1[a-z0-9]+/)[0]
+      cli('account', 'open', name, '--as', name)
+    }
+    for (const name of ['developer', 'payer']) cli('transfer', account[name], '1000', '--as', 'treasury')
+    const rows = path.join(home, 'rows.jsonl')
+    writeFileSync(rows, Array.from({ length: 40 }, (_, i) => JSON.stringify({ prompt: `Who is number ${i}?`, completion: ` Cat ${i} is Zorbo. He lives in a big blue house with ${i + 2} dogs.` }) + '\n').join(''))
+    cli('datanet', 'create', 'tales', '--as', 'developer', '--licence', 'CC0-1.0')
+    const { contribution } = JSON.parse(cli('datanet', 'contribute', 'tales', rows, '--as', 'contributor', '--json'))
+    cli('datanet', 'review', Buffer.from(contribution, 'base64').toString('hex'), 'accept', '--as', 'developer')
+    cli('datanet', 'publish', 'tales', '--as', 'developer')
+    cli('model', 'register', 'base', folder, '--as', 'developer', '--blob-dir', path.join(home, 'blobs'))
+    const job = cli('train', 'submit', 'tales', 'base', '--as', 'developer', '--steps', '40', '--rows', '4', '--context', '96').match(/\b[0-9a-f]{64}\b/)[0]
+    cli('adapter', 'publish', 'tale', job, '--as', 'developer')
+    await until('model', async () => (await (await fetch(`${url}/v1/models`)).json()).data.some(m => m.id === 'tale' && m.openledger.attributed))
+    const apiKey = cli('grant', 'open', '20', '--as', 'payer').match(/ol-[0-9a-f]+/)[0]
+    return { url, apiKey, adapter: 'tale', account, cli, rpc, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8') }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
