@@ -285,6 +285,134 @@ static void declare_openings(void)
     accepted(bus_stream_declare(bus, &openings));
 }
 
+/* ---- the verifier ------------------------------------------------------------------------------------------- */
+
+/* Writes the payer's opening of an answer where `openledger verify` looks for them. */
+static void publish_opening(const struct answer *answer, const char *name)
+{
+    char path[FILE_PATH_SIZE], suffix[64];
+    struct buf data;
+    Openledger__V1__AnswerFinished *message =
+        openledger__v1__answer_finished__unpack(NULL, answer->message.size, answer->message.data);
+    buf_init(&data, 1U << 16);
+    accepted(ledger_pack(&message->opening->base, &data));
+    accepted(file_make_folders(inside(path, "openings", ""), &note));
+    (void)snprintf(suffix, sizeof suffix, "/%s", name);
+    accepted(file_write_atomic(inside(path, "openings", suffix), buf_bytes(&data), 0644, &note));
+    openledger__v1__answer_finished__free_unpacked(message, NULL);
+    buf_deinit(&data);
+}
+
+/* Runs `openledger verify` over the files alone; its exit code, and what it said. */
+static int verify(struct buf *out)
+{
+    char self[FILE_PATH_SIZE], program[FILE_PATH_SIZE], log[FILE_PATH_SIZE];
+    char blob_dir[FILE_PATH_SIZE], genesis[FILE_PATH_SIZE], openings[FILE_PATH_SIZE];
+    char said[FILE_PATH_SIZE];
+    struct process *process;
+    int code = -1;
+    accepted(file_self(self, &note));
+    *strrchr(self, '/') = '\0';
+    accepted(file_path(program, "%s/../../bin/openledger", self));
+    const char *const argv[] = {program,      "verify",
+                                "--log",      inside(log, "data/settlement/log", ""),
+                                "--blobs",    inside(blob_dir, "blobs", ""),
+                                "--genesis",  inside(genesis, "genesis", ".json"),
+                                "--openings", inside(openings, "openings", ""),
+                                NULL};
+    const struct process_options options = {.argv = argv,
+                                            .log_path = inside(said, "verify", ".log")};
+    accepted(process_start(&options, &process, &note));
+    accepted(process_wait(process, 60000, &code));
+    process_destroy(process);
+    buf_clear(out);
+    accepted(file_read(said, out, &note));
+    return code;
+}
+
+/* A bonded attributor that lies: everything to Bob. The ledger cannot see it; the verifier must. */
+static void lie(const struct answer *answer)
+{
+    struct digest receipt = answer->receipt;
+    struct digest index = ledger_adapter(follow_ledger(follow), "adapter")->attribution_index;
+    Openledger__V1__Share bob = OPENLEDGER__V1__SHARE__INIT;
+    Openledger__V1__Share *list[1] = {&bob};
+    Openledger__V1__ShareSet set = OPENLEDGER__V1__SHARE_SET__INIT;
+    bob.account = ledger_binary(world->ids[WORLD_BOB].bytes, ACCOUNT_ID_SIZE);
+    bob.share_ppb = ATTRIB_WHOLE_PPB;
+    bob.influence_ppb = ATTRIB_WHOLE_PPB;
+    set.receipt = field(&receipt);
+    set.shares = list;
+    set.n_shares = 1;
+    set.index = field(&index);
+    struct buf bytes, batch_bytes;
+    struct digest digest;
+    struct ledger_head head;
+    buf_init(&bytes, 1U << 16);
+    buf_init(&batch_bytes, 1U << 16);
+    accepted(ledger_pack(&set.base, &bytes));
+    struct bytes one = buf_bytes(&bytes);
+    ledger_head(follow_ledger(follow), &head);
+    struct ledger_share_batch batch = {.chain_id = &head.chain_id,
+                                       .account = &world->ids[WORLD_ATTRIBUTION],
+                                       .sets = &one,
+                                       .count = 1};
+    accepted(ledger_share_batch_sign(&batch, world->keys[WORLD_ATTRIBUTION], &batch_bytes));
+    accepted(blob_put(blobs, buf_bytes(&batch_bytes), &digest, &note));
+    Openledger__V1__ShareBatchPublished published = OPENLEDGER__V1__SHARE_BATCH_PUBLISHED__INIT;
+    ProtobufCBinaryData ids[1] = {field(&receipt)};
+    published.batch = field(&digest);
+    published.receipts = ids;
+    published.n_receipts = 1;
+    buf_clear(&batch_bytes);
+    accepted(ledger_pack(&published.base, &batch_bytes));
+    tell("ol.shares.batch", &batch_bytes);
+    buf_deinit(&bytes);
+    buf_deinit(&batch_bytes);
+}
+
+/* Is everything in a sealed block that the sequencer has signed? Two seals later it is. */
+static bool two_blocks_on(void *argument)
+{
+    struct ledger_head head;
+    ledger_head(follow_ledger(follow), &head);
+    return head.height >= *(uint64_t *)argument + 2;
+}
+
+static void wait_sealed(void)
+{
+    struct ledger_head head;
+    ledger_head(follow_ledger(follow), &head);
+    uint64_t height = head.height;
+    ck_assert(until(two_blocks_on, &height));
+}
+
+static void check_verifier(const struct lineage_base *base, const struct digest *grant,
+                           const struct answer *honest)
+{
+    struct buf said;
+    struct answer answer;
+    buf_init(&said, 1U << 20);
+    publish_opening(&honest[0], "first");
+    publish_opening(&honest[1], "second");
+    wait_sealed();
+    int code = verify(&said);
+    ck_assert_msg(code == 0, "verify said %d: %s", code, buf_text(&said));
+    ck_assert_msg(strstr(buf_text(&said), "2 share sets derived") != NULL, "%s", buf_text(&said));
+    program_kill(ATTRIBUTION);
+    serve(base, grant, 4, true, &answer);
+    lie(&answer);
+    ck_assert(until(is_shared, &answer.receipt));
+    publish_opening(&answer, "third");
+    wait_sealed();
+    code = verify(&said);
+    ck_assert_int_ne(code, 0);
+    ck_assert_msg(strstr(buf_text(&said), "ppb and was paid as 1000000000 ppb") != NULL, "%s",
+                  buf_text(&said));
+    answer_deinit(&answer);
+    buf_deinit(&said);
+}
+
 START_TEST(test_from_rows_to_shares)
 {
     open_account(WORLD_ALICE);
@@ -327,6 +455,8 @@ START_TEST(test_from_rows_to_shares)
 
     serve(base, &grant, 3, false, &answers[2]); /* its opening does not open the receipt */
     ck_assert(until(one_parked, NULL));
+
+    check_verifier(base, &grant, answers);
 
     char amount[AMOUNT_TEXT_SIZE];
     const struct ledger_account *alice =
