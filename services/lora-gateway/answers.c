@@ -253,11 +253,14 @@ static enum err settle_answer(struct answer *answer, struct note *note)
     const struct gateway_opening *opening = gateway_opening_find(desk->gateway, answer->request_id);
     CHECK(opening != NULL);
     bool ended = job->end == ENGINE_STOP || job->end == ENGINE_LENGTH;
+    /* Who leaves pays for what was generated; what we break off costs nothing. */
+    bool left = job->end == ENGINE_CANCELLED && !desk->stopping;
     struct gateway_outcome outcome = {
-        .served = ended || (job->end == ENGINE_CANCELLED && job->id_count > 0),
+        .served = ended || (left && job->id_count > 0),
         .finished_ms = clock_real_ms(),
         .finish_reason = job->end == ENGINE_STOP     ? "stop"
                          : job->end == ENGINE_LENGTH ? "length"
+                         : desk->stopping            ? "restart"
                                                      : "cancelled",
     };
     struct buf opening_data;

@@ -449,6 +449,7 @@ void desk_destroy(struct desk *desk)
     if (desk == NULL) {
         return;
     }
+    desk->stopping = true;
     engine_destroy(desk->engine); /* its jobs end as cancelled and come to desk->late */
     answer_settle_late(desk);
     if (desk->store != NULL) {

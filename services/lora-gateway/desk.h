@@ -87,6 +87,7 @@ struct desk {
     uint64_t unbatched_since_ms; /* 0: no receipt waits for a batch */
     uint64_t outbox_next;        /* journal index to hand to the publisher next */
 
+    bool stopping;       /* what ends as cancelled now was broken off by us */
     struct answer *late; /* ended while stopping: the engine's thread fills it, then is joined */
     struct answer *draining; /* finished, but the client reads slowly */
     struct desk_time *times;

@@ -256,6 +256,7 @@ struct life {
     size_t count;
     struct gateway *gateway;
     uint64_t ids;
+    uint64_t gap; /* added to the next receipt's number: a record that must be refused */
 };
 
 static struct digest grant_of(uint64_t number)
@@ -336,6 +337,9 @@ static enum err finish(struct life *life, const struct gateway_opening *open, bo
     ck_assert_uint_eq(gateway_receipt_write(life->gateway, open, &outcome, &receipt), ERR_OK);
     Openledger__V1__Receipt *decoded = NULL;
     ck_assert_uint_eq(ledger_receipt_decode(buf_bytes(&receipt), &decoded, NULL), ERR_OK);
+    decoded->number += life->gap;
+    buf_clear(&receipt);
+    ck_assert_uint_eq(ledger_pack(&decoded->base, &receipt), ERR_OK);
     openledger__v1__receipt__free_unpacked(decoded, NULL);
     Openledger__V1__GatewayFinished content = OPENLEDGER__V1__GATEWAY_FINISHED__INIT;
     Openledger__V1__GatewayRecord message = OPENLEDGER__V1__GATEWAY_RECORD__INIT;
@@ -487,6 +491,9 @@ START_TEST(test_holds_are_bounded)
     ck_assert_uint_eq(lease(life, 0, 1, "12"), ERR_CORRUPT);
     ck_assert_ptr_null(gateway_lease_for(life->gateway, &grant, amount_from_units(1)));
     ck_assert_ptr_null(gateway_lease_for(life->gateway, &other, AMOUNT_ZERO));
+    life->gap = 1;
+    ck_assert_uint_eq(finish(life, gateway_opening_at(life->gateway, 0), true, 2), ERR_CORRUPT);
+    life->gap = 0;
     ck_assert_uint_eq(finish(life, gateway_opening_at(life->gateway, 0), true, 2), ERR_OK);
     const struct gateway_lease *about = gateway_lease_newest(life->gateway, &grant);
     ck_assert(amount_equal(gateway_lease_left(about), amount_from_open(5))); /* 12 - 2 - 5 */
