@@ -68,7 +68,7 @@ START_TEST(test_zero_and_non_finite_matrices)
     for (uint32_t i = 0; i < 9; i++) {
         ck_assert(vectors[i] == (i % 4 == 0 ? 1.0 : 0.0));
     }
-    double bad[4] = {1, NAN, NAN, 1};
+    double bad[4] = {1, (double)NAN, (double)NAN, 1};
     ck_assert_int_eq(jacobi_eigen(2, bad, values, vectors), ERR_INVALID);
     double huge[4] = {1e300, 1e300, 1e300, 1e300};
     ck_assert_int_eq(jacobi_eigen(2, huge, values, vectors), ERR_INVALID);
