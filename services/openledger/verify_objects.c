@@ -32,7 +32,7 @@ struct short_id {
 
 static struct short_id id_text(const struct digest *digest)
 {
-    struct short_id id;
+    struct short_id id = {""};
     (void)hex_encode(digest->bytes, DIGEST_SIZE, id.text);
     return id;
 }
@@ -80,6 +80,7 @@ static enum err contribution_check(struct run *run, const struct ledger_contribu
         return err;
     }
     const Openledger__V1__Contribution *content = (Openledger__V1__Contribution *)message;
+    CHECK(content != NULL);
     struct digest *leaves = calloc(content->n_rows + 1, sizeof *leaves);
     CHECK(leaves != NULL);
     err = ledger_contribution_root(content, &root, &byte_count, leaves, run->note);
@@ -148,6 +149,7 @@ static enum err version_rows(struct run *run, const struct ledger_version *versi
 {
     struct merkle_tree tree = {0};
     struct merkle_head head;
+    CHECK(manifest != NULL);
     if (manifest->n_contribution_index != version->row_count ||
         manifest->n_row_index != version->row_count || manifest->version != version->version ||
         strcmp(manifest->datanet, version->datanet) != 0) {
@@ -212,6 +214,7 @@ static enum err transcript_check(struct run *run, const struct ledger_job *job)
         return err;
     }
     const Openledger__V1__Transcript *transcript = (Openledger__V1__Transcript *)message;
+    CHECK(transcript != NULL);
     for (size_t i = 0; i < transcript->n_steps; i++) {
         struct digest leaf;
         merkle_leaf(transcript->steps[i].data, transcript->steps[i].len, &leaf);

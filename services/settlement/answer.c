@@ -26,12 +26,12 @@ static enum err posting_add(void *context, uint64_t index, uint32_t leg, struct 
     if (postings->count == postings->capacity) {
         size_t capacity = postings->capacity == 0 ? 16 : 2 * postings->capacity;
         Openledger__V1__Posting **items =
-            arena_alloc_array(postings->arena, capacity, sizeof *items);
+            arena_alloc_array(postings->arena, capacity, sizeof(void *));
         if (items == NULL) {
             return ERR_LIMIT;
         }
         if (postings->count > 0) {
-            memcpy(items, postings->items, postings->count * sizeof *items);
+            memcpy(items, postings->items, postings->count * sizeof(void *));
         }
         postings->items = items;
         postings->capacity = capacity;
@@ -68,7 +68,8 @@ static enum err entry_of(struct desk *desk, struct rpc_call *call, uint64_t inde
 static enum err body_of(struct rpc_call *call, const Openledger__V1__Entry *entry,
                         Openledger__V1__TxBody **out_body)
 {
-    ProtobufCMessage *signed_tx = NULL, *body = NULL;
+    ProtobufCMessage *signed_tx = NULL;
+    ProtobufCMessage *body = NULL;
     *out_body = NULL;
     if (entry->content_case != OPENLEDGER__V1__ENTRY__CONTENT_SIGNED_TX) {
         return ERR_OK;
@@ -135,7 +136,7 @@ enum err answer_get_tx(void *context, struct rpc_call *call, const void *message
     struct desk *desk = context;
     const Openledger__V1__GetTxRequest *request = message;
     Openledger__V1__TxRecord record;
-    uint64_t index;
+    uint64_t index = 0;
     enum err err = answer_tx_index(desk, call, request->tx, &index);
     err = err ? err : record_of(desk, call, index, &record);
     return err ? err : rpc_reply(call, &record);
@@ -183,7 +184,7 @@ enum err answer_list_txs(void *context, struct rpc_call *call, const void *messa
     size_t count = 0;
     uint64_t *indexes = arena_alloc_array(arena, max, sizeof *indexes);
     Openledger__V1__TxRecord *records = arena_alloc_array(arena, max, sizeof *records);
-    Openledger__V1__TxRecord **pointers = arena_alloc_array(arena, max, sizeof *pointers);
+    Openledger__V1__TxRecord **pointers = arena_alloc_array(arena, max, sizeof(void *));
     if (indexes == NULL || records == NULL || pointers == NULL) {
         return ERR_LIMIT;
     }
@@ -226,7 +227,7 @@ enum err answer_get_grant(void *context, struct rpc_call *call, const void *mess
     }
     size_t count = grant->lease_count < PAGE_MAX ? grant->lease_count : PAGE_MAX;
     Openledger__V1__LeaseState *leases = arena_alloc_array(arena, count, sizeof *leases);
-    Openledger__V1__LeaseState **pointers = arena_alloc_array(arena, count, sizeof *pointers);
+    Openledger__V1__LeaseState **pointers = arena_alloc_array(arena, count, sizeof(void *));
     if (leases == NULL || pointers == NULL) {
         return ERR_LIMIT;
     }
@@ -273,7 +274,8 @@ static enum err batch_of(struct desk *desk, struct rpc_call *call, const struct 
 static enum err receipt_decoded(struct desk *desk, struct rpc_call *call,
                                 const struct ledger_receipt *receipt, Openledger__V1__Receipt **out)
 {
-    ProtobufCMessage *message = NULL, *item = NULL;
+    ProtobufCMessage *message = NULL;
+    ProtobufCMessage *item = NULL;
     enum err err =
         batch_of(desk, call, &receipt->batch, &openledger__v1__receipt_batch__descriptor, &message);
     const Openledger__V1__ReceiptBatch *batch = (Openledger__V1__ReceiptBatch *)message;

@@ -4,7 +4,7 @@
 #include "openledger/v1/services.pb-c.h"
 #include "services/settlement/api.h"
 
-#define ANSWER_BYTES_MAX (256 * 1024) /* of one page of entries or records */
+#define ANSWER_BYTES_MAX 262144u /* of one page of entries or records: 256 KiB */
 
 /* Handlers of the method table. */
 enum err answer_get_tx(void *context, struct rpc_call *call, const void *message);

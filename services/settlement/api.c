@@ -122,7 +122,7 @@ static enum err submit(void *context, struct rpc_call *call, const void *message
 ProtobufCBinaryData answer_copy(struct arena *arena, const void *data, size_t size)
 {
     const void *at = arena_dup(arena, data, size);
-    return at == NULL ? (ProtobufCBinaryData){0} : ledger_binary(at, size);
+    return ledger_binary(at, at == NULL ? 0 : size);
 }
 
 char *answer_amount_text(struct arena *arena, struct amount amount)
@@ -338,7 +338,7 @@ static enum err prove_tx(void *context, struct rpc_call *call, const void *messa
     const Openledger__V1__ProveTxRequest *request = message;
     struct buf proof;
     uint64_t index;
-    buf_init(&proof, RPC_MESSAGE_MAX);
+    buf_init(&proof, LEDGER_ENTRY_MAX);
     enum err err = answer_tx_index(desk, call, request->tx, &index);
     err = err ? err : settlement_prove_entry(desk->settlement, index, &proof, rpc_note(call));
     return reply_proof(call, err, &proof);
@@ -349,7 +349,7 @@ static enum err prove_posting(void *context, struct rpc_call *call, const void *
     struct desk *desk = context;
     const Openledger__V1__ProvePostingRequest *request = message;
     struct buf proof;
-    buf_init(&proof, RPC_MESSAGE_MAX);
+    buf_init(&proof, LEDGER_ENTRY_MAX);
     enum err err = settlement_prove_leg(desk->settlement, request->index, request->leg, &proof,
                                         rpc_note(call));
     return reply_proof(call, err, &proof);

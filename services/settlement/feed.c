@@ -67,14 +67,11 @@ static enum err operator_ready(struct desk *desk, struct note *note)
 static enum service_verdict park(struct desk *desk, const struct digest *batch, enum err err,
                                  struct note *note)
 {
-    char reason[NOTE_SIZE + 32];
-    size_t size = strlen(err_name(err));
-    memcpy(reason, err_name(err), size);
-    memcpy(reason + size, ": ", 2);
-    memcpy(reason + size + 2, note->text, strlen(note->text) + 1);
-    metric_add(desk->parked, 1);
+    struct note reason = *note;
     struct note detail = {""};
-    if (settlement_store_park(settlement_index(desk->settlement), batch, reason, &detail) !=
+    (void)note_wrap(&reason, err, "%s", err_name(err));
+    metric_add(desk->parked, 1);
+    if (settlement_store_park(settlement_index(desk->settlement), batch, reason.text, &detail) !=
         ERR_OK) {
         log_error("park_failed note=\"%s\"", detail.text);
         return SERVICE_RETRY;

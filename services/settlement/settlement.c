@@ -85,7 +85,8 @@ static bool journal_has(struct settlement *settlement, uint64_t index, const str
 static enum err headers_load(struct settlement *settlement, struct ledger *ledger)
 {
     struct ledger_head head;
-    struct digest hash, root;
+    struct digest hash;
+    struct digest root;
     struct buf header;
     ledger_head(ledger, &head);
     ledger_state_root(ledger, &root);
@@ -430,7 +431,8 @@ struct bytes settlement_checkpoint(const struct settlement *settlement)
 
 uint64_t settlement_height_of(const struct settlement *settlement, uint64_t index)
 {
-    size_t low = 0, high = settlement->block_count;
+    size_t low = 0;
+    size_t high = settlement->block_count;
     while (low < high) { /* the first block that ends at or behind index */
         size_t middle = low + (high - low) / 2;
         if (settlement->blocks[middle].last_index < index) {

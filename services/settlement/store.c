@@ -209,7 +209,7 @@ static enum err meta_put(struct settlement_store *store, const char *name, struc
 enum err settlement_store_mark_get(struct settlement_store *store,
                                    struct settlement_store_mark *out_mark)
 {
-    struct settlement_store_mark mark;
+    struct settlement_store_mark mark = {.index = 0};
     struct buf buf;
     buf_init(&buf, 4096);
     enum err err = meta_get(store, MARK, &buf);
@@ -288,7 +288,8 @@ enum err settlement_store_legs(struct settlement_store *store, uint64_t first, u
 {
     struct store_txn *txn;
     struct store_cursor *cursor = NULL;
-    struct bytes key, value;
+    struct bytes key;
+    struct bytes value;
     struct key begin = key_of(NULL, first, true, 0);
     enum err err = read_begin(store, &txn);
     if (err != ERR_OK) {
@@ -315,7 +316,8 @@ enum err settlement_store_references(struct settlement_store *store, const struc
 {
     struct store_txn *txn;
     struct store_cursor *cursor = NULL;
-    struct bytes key, value;
+    struct bytes key;
+    struct bytes value;
     struct key begin = key_of(reference->bytes, 0, true, 0);
     enum err err = read_begin(store, &txn);
     if (err != ERR_OK) {
@@ -346,7 +348,8 @@ enum err settlement_store_account(struct settlement_store *store, const struct a
 {
     struct store_txn *txn;
     struct store_cursor *cursor = NULL;
-    struct bytes key, value;
+    struct bytes key;
+    struct bytes value;
     struct key begin = key_of(account->bytes, before == 0 ? UINT64_MAX : before - 1, false, 0);
     size_t count = 0;
     enum err err = read_begin(store, &txn);

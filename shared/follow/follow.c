@@ -451,6 +451,7 @@ enum err follow_submit_signed(struct follow *follow, struct bytes signed_tx, uin
     return err;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the parameters are the message */
 enum err follow_submit(struct follow *follow, Openledger__V1__TxBody *action,
                        const struct account_id *sender, const struct key_pair *keys,
                        uint32_t timeout_ms, struct digest *out_tx, uint64_t *out_index,

@@ -53,7 +53,8 @@ void ledger_answer_commitment(const struct salt *salt, const uint32_t *ids, size
 enum err ledger_fee(struct amount price_prompt, struct amount price_completion,
                     uint32_t prompt_tokens, uint32_t completion_tokens, struct amount *out_fee)
 {
-    struct amount prompt, completion;
+    struct amount prompt;
+    struct amount completion;
     enum err err = amount_mul(price_prompt, prompt_tokens, &prompt);
     if (err == ERR_OK) {
         err = amount_mul(price_completion, completion_tokens, &completion);
@@ -105,7 +106,7 @@ static enum err length_check(ProtobufCBinaryData field, size_t size, const char 
 
 static enum err receipt_check(const Openledger__V1__Receipt *receipt, struct note *note)
 {
-    struct amount fee;
+    struct amount fee = AMOUNT_ZERO;
     enum err err = length_check(receipt->grant, DIGEST_SIZE, "receipt.grant", note);
     err =
         err ? err : length_check(receipt->request_id, REQUEST_ID_SIZE, "receipt.request_id", note);
@@ -411,7 +412,7 @@ static enum err receipts_check(const Openledger__V1__ReceiptBatch *batch, struct
                            "receipt %zu of the batch has number %llu where %llu is due, or another "
                            "grant or lease",
                            i, (unsigned long long)receipt->number,
-                           (unsigned long long)(batch->first_number + i));
+                           (unsigned long long)batch->first_number + i);
         }
         openledger__v1__receipt__free_unpacked(receipt, NULL);
         if (err != ERR_OK) {

@@ -145,7 +145,8 @@ static enum err allocations_load(struct ledger *ledger, const Openledger__V1__Ge
     static const char *const CATEGORIES[] = {"community", "ecosystem", "team", "investors",
                                              "liquidity"};
     enum { CATEGORY_COUNT = sizeof CATEGORIES / sizeof CATEGORIES[0], COMMON_COUNT = 2 };
-    struct amount total = AMOUNT_ZERO, common = AMOUNT_ZERO;
+    struct amount total = AMOUNT_ZERO;
+    struct amount common = AMOUNT_ZERO;
     const struct amount supply = amount_from_open(AMOUNT_SUPPLY_OPEN);
     if (genesis->n_allocations > LEDGER_ALLOCATIONS_MAX) {
         return note_set(note, ERR_LIMIT, "genesis has %zu allocations, the limit is %d",

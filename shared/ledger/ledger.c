@@ -279,7 +279,8 @@ static enum err action_apply(struct step *step, const Openledger__V1__TxBody *bo
 
 static enum err tx_apply(struct step *step, struct bytes signed_bytes)
 {
-    ProtobufCMessage *outer = NULL, *inner = NULL;
+    ProtobufCMessage *outer = NULL;
+    ProtobufCMessage *inner = NULL;
     enum err err = ledger_unpack(&openledger__v1__signed_tx__descriptor, "signed transaction",
                                  signed_bytes, &outer, step->note);
     if (err != ERR_OK) {
@@ -314,7 +315,8 @@ static enum err tx_apply(struct step *step, struct bytes signed_bytes)
 /* Money is conserved, whatever the rules did: checked for each entry, in every build. */
 static void legs_check(const struct ledger_effects *effects)
 {
-    struct amount debits = AMOUNT_ZERO, credits = AMOUNT_ZERO;
+    struct amount debits = AMOUNT_ZERO;
+    struct amount credits = AMOUNT_ZERO;
     for (size_t i = 0; i < effects->leg_count; i++) {
         struct amount *sum = effects->legs[i].credit ? &credits : &debits;
         CHECK(amount_add(*sum, effects->legs[i].amount, sum) == ERR_OK);
@@ -344,7 +346,9 @@ static enum err entry_check(const struct step *step, const Openledger__V1__Entry
 static void header_make(struct step *step, const Openledger__V1__Entry *entry)
 {
     struct ledger *ledger = step->ledger;
-    struct merkle_head entries, postings, headers;
+    struct merkle_head entries;
+    struct merkle_head postings;
+    struct merkle_head headers;
     struct digest state_root_now;
     merkle_tree_head(&ledger->entries, &entries);
     merkle_tree_head(&ledger->postings, &postings);

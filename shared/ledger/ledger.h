@@ -24,7 +24,7 @@
 #include "shared/base/note.h"
 #include "shared/crypto/keys.h"
 
-#define LEDGER_ENTRY_MAX (512u * 1024)            /* bytes of one log entry */
+#define LEDGER_ENTRY_MAX 524288u                  /* bytes of one log entry: 512 KiB */
 #define LEDGER_BATCH_BLOB_MAX (8u << 20)          /* bytes of a receipt or share batch */
 #define LEDGER_BATCH_ITEMS_MAX 1024               /* receipts or share sets in a batch */
 #define LEDGER_LEGS_MAX 65536                     /* legs of one entry */

@@ -62,7 +62,8 @@ enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct digest *
 enum err ledger_posting_encode(uint64_t index, uint32_t leg_number, const struct ledger_leg *leg,
                                struct buf *out)
 {
-    char amount[AMOUNT_TEXT_SIZE], reason[32];
+    char amount[AMOUNT_TEXT_SIZE];
+    char reason[32];
     Openledger__V1__Posting posting = OPENLEDGER__V1__POSTING__INIT;
     (void)amount_format(leg->amount, amount);
     CHECK(strlen(leg->reason) < sizeof reason);
@@ -82,7 +83,8 @@ enum err ledger_posting_encode(uint64_t index, uint32_t leg_number, const struct
 enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *out,
                            struct note *note)
 {
-    struct merkle_proof path, header_path;
+    struct merkle_proof path;
+    struct merkle_proof header_path;
     Openledger__V1__BlockHeader *header =
         openledger__v1__block_header__unpack(NULL, parts->header.size, parts->header.data);
     if (header == NULL || header->height == 0) {
@@ -109,7 +111,8 @@ enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *o
     }
     memcpy(checkpoint, parts->checkpoint.data, parts->checkpoint.size);
     checkpoint[parts->checkpoint.size] = '\0';
-    ProtobufCBinaryData items[MERKLE_PATH_MAX], header_items[MERKLE_PATH_MAX];
+    ProtobufCBinaryData items[MERKLE_PATH_MAX];
+    ProtobufCBinaryData header_items[MERKLE_PATH_MAX];
     for (uint32_t i = 0; i < path.path_count; i++) {
         items[i] = ledger_binary(path.path[i].bytes, DIGEST_SIZE);
     }
@@ -249,7 +252,7 @@ static enum err proof_check(const Openledger__V1__InclusionProof *proof,
                             const struct digest *chain_id, const struct public_key *sequencer,
                             struct ledger_proof_claim *claim, struct note *note)
 {
-    struct merkle_head log;
+    struct merkle_head log = {0};
     const struct bytes checkpoint = bytes_of_text(proof->checkpoint);
     enum err err =
         ledger_checkpoint_verify(checkpoint, chain_id, sequencer, &log.leaf_count, &log.root, note);

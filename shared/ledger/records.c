@@ -158,7 +158,8 @@ struct kind {
 
 #define KIND(table, record, keys)                                                                  \
     {                                                                                              \
-        table, (uint32_t)(sizeof table / sizeof table[0]), keys, (uint32_t)sizeof(struct record)   \
+        (table), (uint32_t)(sizeof(table) / sizeof((table)[0])), (keys),                           \
+            (uint32_t)sizeof(struct record)                                                        \
     }
 
 static const struct kind KINDS[STATE_KIND_END] = {

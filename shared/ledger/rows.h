@@ -13,7 +13,7 @@
 #include "shared/base/note.h"
 #include "shared/crypto/keys.h"
 
-#define LEDGER_ROW_SIZE_MAX (64u * 1024)         /* bytes of a row's JSON */
+#define LEDGER_ROW_SIZE_MAX 65536u               /* bytes of a row's JSON: 64 KiB */
 #define LEDGER_CONTRIBUTION_SIZE_MAX (32u << 20) /* bytes of a serialised Contribution */
 
 void ledger_row_hash(const struct salt *salt, struct bytes row, struct digest *out_hash);

@@ -118,7 +118,8 @@ static void standing_add(struct step *step, const struct ledger_contribution *co
 enum err rule_review_contribution(struct step *step,
                                   const Openledger__V1__ReviewContribution *action)
 {
-    struct digest id, content = {{0}};
+    struct digest id;
+    struct digest content = {{0}};
     char reason[LEDGER_REASON_MAX + 1];
     enum err err = step_digest(step, action->contribution, "contribution", &id);
     err = err ? err : step_text(step, action->reason, LEDGER_REASON_MAX, "reason", reason);
@@ -367,7 +368,9 @@ enum err rule_claim_job(struct step *step, const Openledger__V1__ClaimJob *actio
 enum err rule_complete_job(struct step *step, const Openledger__V1__CompleteJob *action)
 {
     const struct ledger_job *found;
-    struct digest root, transcript, adapter;
+    struct digest root;
+    struct digest transcript;
+    struct digest adapter;
     struct account_id escrow;
     enum err err = job_take(step, action->job, &found);
     err = err ? err : step_digest(step, action->transcript_root, "transcript_root", &root);

@@ -97,7 +97,8 @@ static enum err bond_set(struct step *step, enum ledger_role role, struct amount
 {
     const struct amount minimum = ledger_parameters(step->ledger)->minimum_bond;
     if (!amount_is_zero(amount) && amount_compare(amount, minimum) < 0) {
-        char has[AMOUNT_TEXT_SIZE], needs[AMOUNT_TEXT_SIZE];
+        char has[AMOUNT_TEXT_SIZE];
+        char needs[AMOUNT_TEXT_SIZE];
         return note_set(step->note, ERR_RANGE, "the bond would be %s OPEN, the minimum is %s",
                         amount_format(amount, has), amount_format(minimum, needs));
     }
@@ -115,7 +116,8 @@ static enum err bond_set(struct step *step, enum ledger_role role, struct amount
 enum err rule_bond(struct step *step, const Openledger__V1__Bond *action)
 {
     enum ledger_role role = LEDGER_ROLE_END;
-    struct amount amount, total;
+    struct amount amount;
+    struct amount total;
     struct account_id escrow;
     enum err err = role_take(step, (int)action->role, &role);
     err = err ? err : step_amount(step, action->amount, "amount", &amount);
@@ -133,7 +135,8 @@ enum err rule_bond(struct step *step, const Openledger__V1__Bond *action)
 enum err rule_unbond(struct step *step, const Openledger__V1__Unbond *action)
 {
     enum ledger_role role = LEDGER_ROLE_END;
-    struct amount amount, rest;
+    struct amount amount;
+    struct amount rest;
     struct account_id escrow;
     enum err err = role_take(step, (int)action->role, &role);
     err = err ? err : step_amount(step, action->amount, "amount", &amount);
@@ -200,7 +203,8 @@ static enum err grant_take(struct step *step, ProtobufCBinaryData field,
 enum err rule_open_lease(struct step *step, const Openledger__V1__OpenLease *action)
 {
     const struct ledger_grant *found;
-    struct amount amount, leased;
+    struct amount amount;
+    struct amount leased;
     enum err err = grant_take(step, action->grant, &found);
     err = err ? err : step_amount(step, action->amount, "amount", &amount);
     if (err != ERR_OK) {
@@ -219,7 +223,8 @@ enum err rule_open_lease(struct step *step, const Openledger__V1__OpenLease *act
     }
     if (amount_add(found->leased, amount, &leased) != ERR_OK ||
         amount_compare(leased, found->limit) > 0) {
-        char limit[AMOUNT_TEXT_SIZE], text[AMOUNT_TEXT_SIZE];
+        char limit[AMOUNT_TEXT_SIZE];
+        char text[AMOUNT_TEXT_SIZE];
         return note_set(
             step->note, ERR_FUNDS, "leases of %s and %s OPEN exceed the grant's limit %s",
             amount_format(found->leased, text), action->amount, amount_format(found->limit, limit));

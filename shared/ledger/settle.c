@@ -53,7 +53,8 @@ static enum err charge_legs(struct step *step, const struct charge *charge,
     const struct ledger_model *model = ledger_model(step->ledger, charge->adapter->model);
     CHECK(model != NULL);
     struct ledger_fee_split split;
-    struct account_id pool, pending;
+    struct account_id pool;
+    struct account_id pending;
     ledger_split_fee(parameters, charge->fee, &split);
     ledger_stakers_pool_id(&pool);
     ledger_pending_escrow_id(charge->adapter->datanet, &pending);
@@ -78,7 +79,8 @@ static enum err receipt_charge(struct step *step, struct charge *charge, struct 
                                struct ledger_grant *grant)
 {
     const Openledger__V1__Receipt *receipt = charge->receipt;
-    struct amount stated, drawn;
+    struct amount stated;
+    struct amount drawn;
     bool is_charge = receipt->kind == OPENLEDGER__V1__RECEIPT_KIND__RECEIPT_KIND_CHARGE;
     charge->adapter = ledger_adapter(step->ledger, receipt->adapter);
     if (charge->adapter == NULL) {
@@ -105,7 +107,8 @@ static enum err receipt_charge(struct step *step, struct charge *charge, struct 
     }
     if (amount_add(lease->drawn, charge->fee, &drawn) != ERR_OK ||
         amount_compare(drawn, lease->amount) > 0) {
-        char has[AMOUNT_TEXT_SIZE], needs[AMOUNT_TEXT_SIZE];
+        char has[AMOUNT_TEXT_SIZE];
+        char needs[AMOUNT_TEXT_SIZE];
         return note_set(step->note, ERR_FUNDS, "the lease of %s OPEN would be drawn by %s",
                         amount_format(lease->amount, has), amount_format(drawn, needs));
     }
@@ -139,7 +142,8 @@ static enum err receipt_charge(struct step *step, struct charge *charge, struct 
  * bonds it stays for the next batch. */
 static int bond_order(const void *a, const void *b)
 {
-    const struct ledger_bond *left = a, *right = b;
+    const struct ledger_bond *left = a;
+    const struct ledger_bond *right = b;
     int order = account_id_compare(&left->account, &right->account);
     return order != 0 ? order : (left->role > right->role) - (left->role < right->role);
 }
@@ -309,7 +313,8 @@ static enum err shares_pay(struct step *step, const Openledger__V1__ShareSet *se
     }
     weights[set->n_shares] = set->unearned_ppb;
     CHECK(amount_split(receipt->pending, weights, NULL, count, parts) == ERR_OK);
-    struct account_id escrow, account;
+    struct account_id escrow;
+    struct account_id account;
     ledger_pending_escrow_id(adapter->datanet, &escrow);
     enum err err =
         step_leg(step, &escrow, false, receipt->pending, "fee.contributors.release", &receipt->id);
@@ -412,7 +417,8 @@ enum err settle_overdue(struct step *step, uint64_t height)
         const struct ledger_adapter *adapter = ledger_adapter(step->ledger, found->adapter);
         CHECK(adapter != NULL);
         struct ledger_receipt *receipt = state_edit(step->state, found);
-        struct account_id escrow, treasury;
+        struct account_id escrow;
+        struct account_id treasury;
         ledger_pending_escrow_id(adapter->datanet, &escrow);
         ledger_treasury_id(adapter->datanet, &treasury);
         enum err err =

@@ -75,7 +75,8 @@ enum err ledger_restore(struct bytes genesis, struct bytes snapshot, struct ledg
     if (err != ERR_OK) {
         return err;
     }
-    struct digest stated, found;
+    struct digest stated;
+    struct digest found;
     struct merkle_head headers;
     state_destroy(ledger->state);
     ledger->state = state_create();

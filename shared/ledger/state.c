@@ -146,6 +146,7 @@ static void leaf_drop(struct state *state, struct leaf *leaf)
 {
     struct node **slot = &state->root;
     struct node **parent = NULL;
+    CHECK(*slot != NULL);
     while (!(*slot)->is_leaf) {
         struct branch *branch = (struct branch *)(void *)*slot;
         branch->node.stale = true;
@@ -339,7 +340,8 @@ static void slow_root(struct leaf *const *leaves, size_t count, /* NOLINT(misc-n
     while (bit_at(&leaves[split]->key, bit) == 0) {
         split++;
     }
-    struct digest left, right;
+    struct digest left;
+    struct digest right;
     slow_root(leaves, split, &left);
     slow_root(leaves + split, count - split, &right);
     branch_hash(bit, &left, &right, out);

@@ -11,7 +11,7 @@
 
 struct short_hex short_hex(const uint8_t bytes[DIGEST_SIZE])
 {
-    struct short_hex out;
+    struct short_hex out = {""};
     (void)hex_encode(bytes, 8, out.text);
     return out;
 }
@@ -131,7 +131,8 @@ static struct amount locked_at(const struct ledger_account *account, uint64_t ti
         return account->vesting;
     }
     uint64_t elapsed = time_ms - account->cliff_at_ms;
-    struct amount vested, locked;
+    struct amount vested;
+    struct amount locked;
     if (elapsed >= account->vest_ms) {
         return AMOUNT_ZERO;
     }
@@ -200,7 +201,8 @@ enum err step_leg(struct step *step, const struct account_id *id, bool credit, s
     } else {
         struct amount spendable = found == NULL ? AMOUNT_ZERO : spendable_at(found, step->time_ms);
         if (amount_compare(spendable, amount) < 0) {
-            char has[AMOUNT_TEXT_SIZE], needs[AMOUNT_TEXT_SIZE];
+            char has[AMOUNT_TEXT_SIZE];
+            char needs[AMOUNT_TEXT_SIZE];
             return note_set(step->note, ERR_FUNDS, "account %s can spend %s OPEN, %s is needed",
                             short_hex(id->bytes).text, amount_format(spendable, has),
                             amount_format(amount, needs));

@@ -55,14 +55,14 @@ static bool has_unknown(const ProtobufCMessage *message) /* NOLINT(misc-no-recur
         size_t count = 1;
         if (field->label == PROTOBUF_C_LABEL_REPEATED) {
             memcpy(&count, base + field->quantifier_offset, sizeof count);
-            memcpy(&items, member, sizeof items);
+            memcpy(&items, member, sizeof(void *));
         } else {
             uint32_t chosen = field->id; /* of a oneof only the chosen member is there */
             if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
                 memcpy(&chosen, base + field->quantifier_offset, sizeof chosen);
             }
             if (chosen == field->id) {
-                memcpy(&one, member, sizeof one);
+                memcpy(&one, member, sizeof(void *));
             }
         }
         for (size_t k = 0; k < count; k++) {
@@ -198,6 +198,7 @@ enum err ledger_signed_tx_id(const struct digest *chain_id, struct bytes signed_
                                  signed_tx, &message, note);
     if (err == ERR_OK) {
         const Openledger__V1__SignedTx *decoded = (Openledger__V1__SignedTx *)message;
+        CHECK(decoded != NULL);
         ledger_tx_id(chain_id, ledger_bytes(decoded->body), out_tx);
         protobuf_c_message_free_unpacked(message, NULL);
     }

@@ -75,9 +75,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
     }
     struct ledger *ledger = NULL;
     struct ledger_effects effects;
-    struct buf entry, signed_tx;
+    struct buf entry;
+    struct buf signed_tx;
     struct note note = {""};
-    struct digest before, after, slow;
+    struct digest before;
+    struct digest after;
+    struct digest slow;
     struct bytes rest = bytes_of(data + 1, data_size - 1);
     enum err err = ledger_create(buf_bytes(&genesis), &ledger, &note);
     CHECK(err == ERR_OK);

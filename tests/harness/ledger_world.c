@@ -251,17 +251,21 @@ enum err world_grant(struct world *world, const char *limit)
     return world_try(world, WORLD_GATEWAY, &body2);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the parameters are the message */
 struct digest world_receipts(struct world *world, uint64_t first, size_t count, uint32_t prompt,
                              uint32_t completion, const char *fee, struct digest *out_ids)
 {
     static const uint8_t profile[DIGEST_SIZE] = {0x3d};
-    struct amount price_prompt, price_completion, due;
+    struct amount price_prompt;
+    struct amount price_completion;
+    struct amount due;
     char due_text[AMOUNT_TEXT_SIZE];
     CHECK(amount_parse("0.001", &price_prompt) == ERR_OK);
     CHECK(amount_parse("0.002", &price_completion) == ERR_OK);
     CHECK(ledger_fee(price_prompt, price_completion, prompt, completion, &due) == ERR_OK);
     (void)amount_format(due, due_text);
-    struct buf items, out;
+    struct buf items;
+    struct buf out;
     buf_init(&items, LEDGER_BATCH_BLOB_MAX);
     buf_init(&out, LEDGER_BATCH_BLOB_MAX);
     size_t *ends = calloc(count, sizeof *ends);
@@ -334,14 +338,16 @@ static void share_fill(struct world *world, enum world_who who, uint32_t ppb,
 struct digest world_shares(struct world *world, const struct digest *receipts, size_t count,
                            uint32_t alice_ppb, uint32_t bob_ppb)
 {
-    struct buf items, out;
+    struct buf items;
+    struct buf out;
     buf_init(&items, LEDGER_BATCH_BLOB_MAX);
     buf_init(&out, LEDGER_BATCH_BLOB_MAX);
     size_t *ends = calloc(count, sizeof *ends);
     struct bytes *sets = calloc(count, sizeof *sets);
     bool alice_first = account_id_compare(&world->ids[WORLD_ALICE], &world->ids[WORLD_BOB]) < 0;
     for (size_t i = 0; i < count; i++) {
-        Openledger__V1__Share alice, bob;
+        Openledger__V1__Share alice;
+        Openledger__V1__Share bob;
         share_fill(world, WORLD_ALICE, alice_ppb, &alice);
         share_fill(world, WORLD_BOB, bob_ppb, &bob);
         Openledger__V1__Share *pointers[2];

@@ -74,8 +74,10 @@ static void contribute(struct world *world, enum world_who who, uint32_t rows, s
 static struct digest publish_manifest(struct world *world, const struct part parts[2],
                                       struct digest *out_root)
 {
-    uint32_t which[2 * WORLD_ROWS_MAX], row[2 * WORLD_ROWS_MAX];
-    ProtobufCBinaryData ids[2], contents[2];
+    uint32_t which[2 * WORLD_ROWS_MAX];
+    uint32_t row[2 * WORLD_ROWS_MAX];
+    ProtobufCBinaryData ids[2];
+    ProtobufCBinaryData contents[2];
     struct merkle_tree tree = {0};
     struct merkle_head head;
     size_t count = 0;
@@ -185,7 +187,8 @@ static void publish_model(struct world *world, const struct digest *dataset_root
     WORLD_ACTION(body3, CLAIM_JOB, claim_job, &claim);
     CHECK(world_try(world, WORLD_TRAINER, &body3) == ERR_OK);
     ProtobufCBinaryData step = ledger_binary("step", 4);
-    struct digest leaf, files = world->files;
+    struct digest leaf;
+    struct digest files = world->files;
     struct merkle_head steps;
     merkle_leaf("step", 4, &leaf);
     merkle_head((struct merkle_leaves){&leaf, 1}, &steps);

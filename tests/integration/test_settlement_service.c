@@ -43,8 +43,12 @@ static const char *inside(const char *name, char out[FILE_PATH_SIZE])
 
 static void service_start(void)
 {
-    char genesis[FILE_PATH_SIZE], key[FILE_PATH_SIZE], sequencer[FILE_PATH_SIZE];
-    char data[FILE_PATH_SIZE], log[FILE_PATH_SIZE], blob_dir[FILE_PATH_SIZE];
+    char genesis[FILE_PATH_SIZE];
+    char key[FILE_PATH_SIZE];
+    char sequencer[FILE_PATH_SIZE];
+    char data[FILE_PATH_SIZE];
+    char log[FILE_PATH_SIZE];
+    char blob_dir[FILE_PATH_SIZE];
     const char *const argv[] = {program,
                                 "--nats-url",
                                 test_server_address(nats),
@@ -108,7 +112,8 @@ static void on_entry(void *context, const struct ledger *ledger,
 
 static void setup(void)
 {
-    char path[FILE_PATH_SIZE], self[FILE_PATH_SIZE];
+    char path[FILE_PATH_SIZE];
+    char self[FILE_PATH_SIZE];
     accepted(file_self(self, &note));
     *strrchr(self, '/') = '\0';
     accepted(file_path(program, "%s/../../bin/settlement", self));
@@ -305,7 +310,8 @@ static bool shared_all(void *argument)
 /* Batches in the wrong order, twice, with a hopeless one between, and a kill: paid exactly once. */
 START_TEST(test_batches_settle)
 {
-    struct digest ids[4], more[2];
+    struct digest ids[4];
+    struct digest more[2];
     world_setup(world);
     accepted(world_grant(world, "10"));
     submit_world(0);

@@ -104,7 +104,8 @@ START_TEST(test_envelope)
     body.action_case = OPENLEDGER__V1__TX_BODY__ACTION_TRANSFER;
     body.transfer = &transfer;
     world_build(world, WORLD_PAYER, &body, &signed_tx);
-    struct digest root, again;
+    struct digest root;
+    struct digest again;
     ledger_state_root(world->ledger, &root);
     for (size_t i = 0; i < signed_tx.size; i++) { /* any flipped bit is refused, nothing changes */
         signed_tx.data[i] ^= (uint8_t)(1U << (test_rand() % 8));
@@ -173,12 +174,14 @@ END_TEST
 START_TEST(test_settlement)
 {
     struct digest ids[4];
-    struct account_id treasury, pool;
+    struct account_id treasury;
+    struct account_id pool;
     world_setup(world);
     accepted(world_grant(world, "10"));
     balance_is(&world->ids[WORLD_PAYER], "300999990");
     struct digest batch = world_receipts(world, 1, 4, 100, 50, NULL, ids); /* 0.2 OPEN each */
-    struct digest before, after;
+    struct digest before;
+    struct digest after;
     ledger_state_root(world->ledger, &before);
     struct digest late = world_receipts(world, 2, 1, 1, 1, NULL, NULL);
     refused(world_settle_receipts(world, &late), ERR_CONFLICT, "1 is next");
@@ -272,7 +275,10 @@ END_TEST
  * and a replay of what was accepted comes to the same roots. */
 START_TEST(test_random_and_replay)
 {
-    struct digest ids[8], root, slow, before;
+    struct digest ids[8];
+    struct digest root;
+    struct digest slow;
+    struct digest before;
     uint64_t next = 1;
     world_setup(world);
     accepted(world_grant(world, "1000"));
@@ -323,7 +329,8 @@ START_TEST(test_random_and_replay)
     ck_assert_uint_gt(next, 10);
     struct ledger *replay = NULL;
     struct ledger_blobs blobs = world_blobs(world);
-    struct ledger_head head, replayed;
+    struct ledger_head head;
+    struct ledger_head replayed;
     struct note note;
     accepted(ledger_create(buf_bytes(&world->genesis), &replay, &note));
     for (size_t i = 0; i < world->entry_count; i++) {
@@ -366,7 +373,8 @@ START_TEST(test_snapshot)
     for (size_t i = world->entry_count - 6; i < world->entry_count; i++) {
         accepted(ledger_apply(copy, buf_bytes(&world->entries[i]), &blobs, &world->effects, &note));
     }
-    struct ledger_head a, b;
+    struct ledger_head a;
+    struct ledger_head b;
     ledger_head(original, &a);
     ledger_head(copy, &b);
     ck_assert(memcmp(&a, &b, sizeof a) == 0);
@@ -393,8 +401,13 @@ END_TEST
 
 START_TEST(test_proofs)
 {
-    struct digest leaves[8], postings[16], header_leaves[3];
-    struct buf header, posting, checkpoint, proof;
+    struct digest leaves[8];
+    struct digest postings[16];
+    struct digest header_leaves[3];
+    struct buf header;
+    struct buf posting;
+    struct buf checkpoint;
+    struct buf proof;
     struct note note;
     buf_init(&header, 4096);
     buf_init(&posting, 4096);

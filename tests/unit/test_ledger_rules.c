@@ -30,7 +30,8 @@ static void accepted(enum world_who who, Openledger__V1__TxBody *body)
 static void refused(enum world_who who, Openledger__V1__TxBody *body, enum err expected,
                     const char *words)
 {
-    struct digest before, after;
+    struct digest before;
+    struct digest after;
     ledger_state_root(world->ledger, &before);
     enum err err = world_try(world, who, body);
     ledger_state_root(world->ledger, &after);
@@ -376,7 +377,8 @@ static enum err rotate(enum world_who who, struct ledger_signer *signers, size_t
 {
     static uint8_t nonce[LEDGER_NONCE_SIZE];
     struct ledger_head head;
-    struct buf body, signed_tx;
+    struct buf body;
+    struct buf signed_tx;
     Openledger__V1__RotateKey rotation = OPENLEDGER__V1__ROTATE_KEY__INIT;
     WORLD_ACTION(action, ROTATE_KEY, rotate_key, &rotation);
     rotation.key = ledger_binary(key_pair_public(world->keys[who])->bytes, PUBLIC_KEY_SIZE);

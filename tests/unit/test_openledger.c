@@ -184,7 +184,8 @@ END_TEST
 
 static void flip_blob(const struct digest *digest)
 {
-    char text[DIGEST_TEXT_SIZE], path[FILE_PATH_SIZE];
+    char text[DIGEST_TEXT_SIZE];
+    char path[FILE_PATH_SIZE];
     const char *hex = digest_format(digest, text) + strlen(DIGEST_PREFIX);
     uint64_t size = 0;
     accepted(file_path(path, "%s/%.2s/%s", blob_folder, hex, hex));

@@ -84,8 +84,10 @@ static void feed(size_t first)
 
 static void same_as_world(void)
 {
-    struct ledger_head a, b;
-    struct digest root_a, root_b;
+    struct ledger_head a;
+    struct ledger_head b;
+    struct digest root_a;
+    struct digest root_b;
     ledger_head(world->ledger, &a);
     ledger_head(settlement_ledger(settlement), &b);
     ck_assert_uint_eq(a.index, b.index);
