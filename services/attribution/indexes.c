@@ -151,7 +151,7 @@ static enum err need_base(struct engine *engine, const struct digest *content, s
     return lineage_base_load(&blobs, content, &engine->base, note);
 }
 
-static void on_rows(void *context, uint32_t done, uint32_t count)
+static bool on_rows(void *context, uint32_t done, uint32_t count)
 {
     struct engine *engine = context;
     char detail[ENGINE_DETAIL_SIZE];
@@ -164,6 +164,7 @@ static void on_rows(void *context, uint32_t done, uint32_t count)
         engine->progress_at_ms = now + PROGRESS_LOG_MS;
         log_info("index_building adapter=%s rows=%u of=%u", engine->building, done, count);
     }
+    return !engine_stopping(engine);
 }
 
 static enum err build(struct engine *engine, const struct lineage_adapter *origin,

@@ -56,8 +56,9 @@ struct attrib_source {
 
 struct attrib_index;
 
-/* Called now and then while an index is built; may be NULL. */
-typedef void attrib_progress_fn(void *context, uint32_t rows_done, uint32_t row_count);
+/* Called now and then while an index is built; may be NULL. False: stop, the build gives
+ * ERR_CANCELLED. */
+typedef bool attrib_progress_fn(void *context, uint32_t rows_done, uint32_t row_count);
 
 /* Builds the index of an adapter: rows in the dataset version's order, 1..ATTRIB_ROWS_MAX of them.
  * Costs a forward and a backward pass over all rows. ERR_LIMIT: the index would be larger than

@@ -296,8 +296,9 @@ static enum err project_rows(struct attrib_index *index, const struct lm_model *
                 factors[f] += parts[(size_t)i * layout->factor_count + f];
             }
         }
-        if (err == ERR_OK && progress != NULL) {
-            progress(context, row, index->row_count);
+        if (err == ERR_OK && progress != NULL && !progress(context, row, index->row_count)) {
+            err =
+                note_set(note, ERR_CANCELLED, "stopped after %u of %u rows", row, index->row_count);
         }
     }
     free(parts);
