@@ -217,7 +217,7 @@ static enum err follow_up(struct engine *engine, struct attribution_batch *batch
     if (batch->announced_ms == 0) {
         return announce(engine, batch, note);
     }
-    enum receipt_state states[STORE_BATCH_MAX];
+    enum receipt_state states[STORE_BATCH_MAX] = {RECEIPT_UNKNOWN};
     struct standing standing = {
         .engine = engine, .receipts = batch->receipts, .count = batch->count, .out = states};
     if (!engine_ask(engine, on_standing, &standing) || !standing.ok) {

@@ -98,9 +98,9 @@ void attrib_rotate(const struct attrib_index *index, float *raw, double *scratch
         uint32_t a = module->a.width;
         uint32_t b = module->b.width;
         const float *x = index->bases + module->factor_offset;
-        const float *db = x + a * a;
-        const float *sdy = db + rank * rank;
-        const float *ax = sdy + b * b;
+        const float *db = x + (size_t)a * a;
+        const float *sdy = db + (size_t)rank * rank;
+        const float *ax = sdy + (size_t)b * b;
         rotate(rank, db, a, x, raw + module->a_offset, scratch);
         rotate(b, sdy, rank, ax, raw + module->b_offset, scratch);
     }

@@ -61,7 +61,7 @@ static uint64_t dimensions_of(const struct lm_config *config,
             if (lm_adapter_offset(config, adapter, layer, (enum lm_projection)p, &place)) {
                 uint32_t a = place.in < sketch ? place.in : sketch;
                 uint32_t b = place.out < sketch ? place.out : sketch;
-                dimensions += (uint64_t)adapter->rank * (a + b);
+                dimensions += (uint64_t)adapter->rank * ((uint64_t)a + b);
                 ++*out_modules;
             }
         }
@@ -71,7 +71,7 @@ static uint64_t dimensions_of(const struct lm_config *config,
 
 static bool fits(uint64_t dimensions, uint32_t row_count)
 {
-    uint64_t room = ATTRIB_INDEX_MAX / 4 * 3; /* the rest: tokens, bases, names */
+    uint64_t room = (uint64_t)ATTRIB_INDEX_MAX / 4 * 3; /* the rest: tokens, bases, names */
     return dimensions <= ATTRIB_DIMENSIONS_MAX && dimensions * row_count * 2 <= room;
 }
 
@@ -190,10 +190,10 @@ static void project_side(void *argument, uint32_t side)
     if (work->factors != NULL) {
         double *factor = work->factors + module->factor_offset;
         if (side == 1) {
-            factor += module->a.width * module->a.width + rank * rank;
+            factor += (size_t)module->a.width * module->a.width + (size_t)rank * rank;
         }
         outer(trace->rows, width, wide, width, wide, factor);
-        outer(trace->rows, rank, narrow, rank, narrow, factor + width * width);
+        outer(trace->rows, rank, narrow, rank, narrow, factor + (size_t)width * width);
     }
 }
 

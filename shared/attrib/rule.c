@@ -14,12 +14,13 @@
 #include "shared/base/check.h"
 #include "shared/lm/philox.h"
 
-#define HALF_PPB (ATTRIB_WHOLE_PPB / 2)
+#define HALF_PPB 500000000U               /* each witness's half of ATTRIB_WHOLE_PPB */
 #define SIGNIFICANT 4.0                   /* z: one false alarm in about 30,000 normal rows */
 #define Z_MAX 1e6                         /* larger is as good as this */
 #define WEIGHT_UNIT 65536.0               /* of a z-score as an integer weight */
 #define TOKEN_CREDIT UINT64_C(1000000000) /* of one token in a span of one contributor */
 
+_Static_assert(2 * HALF_PPB == ATTRIB_WHOLE_PPB, "two halves");
 _Static_assert(ATTRIB_ROWS_MAX <= AMOUNT_SPLIT_MAX, "every contributor must fit one split");
 
 /* Everything the division needs, one allocation family. */
@@ -138,6 +139,7 @@ static uint64_t credit_span(const struct spans_match *match, struct sheet *sheet
         uint32_t owner = sheet->owner[match->places[i].row];
         holders += sheet->rows_here[owner]++ == 0;
     }
+    CHECK(holders > 0); /* a match stands somewhere */
     uint64_t each = match->length * TOKEN_CREDIT / (holders * holders);
     for (uint32_t i = 0; i < match->place_count; i++) {
         uint32_t row = match->places[i].row;

@@ -30,42 +30,38 @@ static bool counted(const struct lm_example *example, uint32_t token)
     return example->mask == NULL || example->mask[token] != 0;
 }
 
-/* Walks the runs; with spans->text set it also writes them. */
+static void put(struct spans *spans, uint64_t *size, uint32_t token)
+{
+    if (spans->text != NULL) {
+        spans->text[*size] = token;
+    }
+    ++*size;
+}
+
+/* Walks the runs; with spans->text and spans->runs set it also writes them. */
 static bool lay_out(struct spans *spans, const struct lm_example *examples, uint32_t count)
 {
     uint64_t size = 0;
     uint32_t runs = 0;
-    for (uint32_t row = 0; row < count; row++) {
-        bool open = false;
-        for (uint32_t i = 0; i < examples[row].count; i++) {
-            bool in = counted(&examples[row], i);
-            if (in && !open) {
-                if (spans->runs != NULL) {
-                    spans->runs[runs] = (struct run){(uint32_t)size, row, i};
-                }
+    for (uint32_t row = 0; row < count && size <= SPANS_TOKENS_MAX; row++) {
+        const struct lm_example *example = &examples[row];
+        for (uint32_t i = 0; i < example->count; i++) {
+            if (!counted(example, i)) {
+                continue;
+            }
+            if (spans->runs != NULL && (i == 0 || !counted(example, i - 1))) {
+                spans->runs[runs] = (struct run){(uint32_t)size, row, i};
+            }
+            put(spans, &size, example->tokens[i]);
+            if (i + 1 == example->count || !counted(example, i + 1)) {
+                put(spans, &size, SEPARATOR);
                 runs++;
             }
-            if (in || open) { /* the token, or the separator that ends a run */
-                if (spans->text != NULL) {
-                    spans->text[size] = in ? examples[row].tokens[i] : SEPARATOR;
-                }
-                size++;
-            }
-            open = in;
-        }
-        if (open) {
-            if (spans->text != NULL) {
-                spans->text[size] = SEPARATOR;
-            }
-            size++;
-        }
-        if (size > SPANS_TOKENS_MAX) {
-            return false;
         }
     }
     spans->text_count = (uint32_t)size;
     spans->run_count = runs;
-    return true;
+    return size <= SPANS_TOKENS_MAX;
 }
 
 /* Sorts suffixes: divsufsort works on bytes, so tokens become big-endian triples, and the suffixes
@@ -78,9 +74,9 @@ static enum err sort_suffixes(struct spans *spans)
     enum err err = text != NULL && order != NULL ? ERR_OK : ERR_NO_MEMORY;
     if (err == ERR_OK) {
         for (uint32_t i = 0; i < spans->text_count; i++) {
-            text[TOKEN_BYTES * i] = (uint8_t)(spans->text[i] >> 16);
-            text[TOKEN_BYTES * i + 1] = (uint8_t)(spans->text[i] >> 8);
-            text[TOKEN_BYTES * i + 2] = (uint8_t)spans->text[i];
+            text[(size_t)TOKEN_BYTES * i] = (uint8_t)(spans->text[i] >> 16);
+            text[(size_t)TOKEN_BYTES * i + 1] = (uint8_t)(spans->text[i] >> 8);
+            text[(size_t)TOKEN_BYTES * i + 2] = (uint8_t)spans->text[i];
         }
         err = divsufsort(text, order, (saidx_t)bytes) == 0 ? ERR_OK : ERR_NO_MEMORY;
     }

@@ -108,8 +108,8 @@ enum err lineage_adapter_load(const struct lineage_blobs *blobs, const struct li
                               struct note *note)
 {
     Openledger__V1__ModelFiles *files = NULL;
-    struct bytes config;
-    struct bytes weights;
+    struct bytes config = {.size = 0};
+    struct bytes weights = {.size = 0};
     enum err err = load_files(blobs, content, &files, note);
     if (err != ERR_OK) {
         return err;
