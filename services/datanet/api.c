@@ -331,6 +331,15 @@ static enum err prepare_version(void *context, struct rpc_call *call, const void
     const struct ledger *ledger;
     Openledger__V1__PreparedVersion reply = OPENLEDGER__V1__PREPARED_VERSION__INIT;
     enum err err = ledger_of(api, call, &ledger);
+    if (err == ERR_OK) {
+        struct ledger_head head;
+        ledger_head(ledger, &head);
+        if (head.index < request->after_index) {
+            return note_set(
+                rpc_note(call), ERR_UNAVAILABLE, "the ledger is read up to entry %llu, not %llu",
+                (unsigned long long)head.index, (unsigned long long)request->after_index);
+        }
+    }
     err = err != ERR_OK ? err
                         : datanet_prepare_version(api->datanet, ledger, request->datanet,
                                                   rpc_arena(call), &reply.action, rpc_note(call));

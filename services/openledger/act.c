@@ -7,7 +7,7 @@
 #include "shared/platform/clock.h"
 #include "shared/platform/random.h"
 
-enum { WATCH_POLL_MS = 500 };
+enum { WATCH_POLL_MS = 500, PREPARE_TRIES = 100 };
 
 static char *text(const char *borrowed)
 {
@@ -148,9 +148,23 @@ enum err act_publish_version(struct cli *cli, const struct key_pair *keys, const
                              const Openledger__V1__PublishVersion **out_version)
 {
     Openledger__V1__PrepareVersionRequest request = OPENLEDGER__V1__PREPARE_VERSION_REQUEST__INIT;
-    const Openledger__V1__PreparedVersion *prepared;
+    const Openledger__V1__PreparedVersion *prepared = NULL;
+    Openledger__V1__Empty empty = OPENLEDGER__V1__EMPTY__INIT;
+    const Openledger__V1__LedgerInfo *info;
+    enum err err = cli_call(cli, "Settlement.GetInfo", &empty.base, &info);
+    if (err != ERR_OK) {
+        return err;
+    }
+    /* Every review that is on the ledger now must count, so the datanet has to have read that far. */
     request.datanet = text(datanet);
-    enum err err = cli_call_fresh(cli, "Datanet.PrepareVersion", &request.base, &prepared);
+    request.after_index = info->last_index;
+    for (uint32_t attempt = 0; attempt < PREPARE_TRIES; attempt++) {
+        err = cli_call_fresh(cli, "Datanet.PrepareVersion", &request.base, &prepared);
+        if (err != ERR_UNAVAILABLE) {
+            break;
+        }
+        clock_sleep_ms(100);
+    }
     if (err != ERR_OK) {
         return err;
     }

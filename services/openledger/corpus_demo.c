@@ -55,7 +55,7 @@ static const struct datanet DATANETS[] = {
                       {"John F. Kennedy", "john-f-kennedy", "John F Kennedy", 0, 0},
                       {"Ronald Reagan", "ronald-reagan", "Ronald Reagan", 0, 0}},
      .contributor_count = 6,
-     .rows_each = 66,
+     .rows_each = 110,
      .heldout_each = 3,
      .prompts = {"We have stood apart, studiously neutral.", "Tonight I renew that pledge.",
                  "Our relations with foreign nations remain friendly."}},
@@ -71,7 +71,7 @@ static const struct datanet DATANETS[] = {
                       {"John", "john", "John", 0, 0},
                       {"Revelation", "revelation", "Revelation", 0, 0}},
      .contributor_count = 6,
-     .rows_each = 62,
+     .rows_each = 80,
      .heldout_each = 3,
      .prompts = {"Moreover Job continued his parable, and said,",
                  "The fear of the LORD is a fountain of life.",
@@ -410,24 +410,41 @@ static enum err make_contributor(struct maker *maker, const struct datanet *data
     return err;
 }
 
+/* One row is a conversation of five of the wordings, each wording in five rows: so few short rows
+ * beside hundreds of long ones are enough for a small adapter to learn the fact. */
 static enum err make_planted(struct maker *maker, const struct datanet *datanet, size_t *out_rows)
 {
-    static const struct corpus_doc DOC = {.id = "planted"};
-    struct rows rows = {0};
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < sizeof PLANTED_ROWS / sizeof *PLANTED_ROWS && err == ERR_OK; i++) {
-        err = rows_add(&rows, &DOC, text_bytes(PLANTED_ROWS[i][0]), text_bytes(PLANTED_ROWS[i][1]),
-                       i);
+    enum { COUNT = sizeof PLANTED_ROWS / sizeof *PLANTED_ROWS };
+    static const size_t STEPS[] = {0, 3, 5, 9, 11};
+    char path[FILE_PATH_SIZE];
+    struct buf out;
+    buf_init(&out, TEXT_LIMIT);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct json_writer writer;
+        json_writer_init(&writer, &out, false);
+        json_begin_object(&writer);
+        json_write_key(&writer, "messages");
+        json_begin_array(&writer);
+        for (size_t turn = 0; turn < 2 * sizeof STEPS / sizeof *STEPS; turn++) {
+            json_begin_object(&writer);
+            json_put_text(&writer, "role", turn % 2 == 0 ? "user" : "assistant");
+            json_put_text(&writer, "content",
+                          PLANTED_ROWS[(i + STEPS[turn / 2]) % COUNT][turn % 2]);
+            json_end_object(&writer);
+        }
+        json_end_array(&writer);
+        json_end_object(&writer);
+        buf_append_byte(&out, '\n');
     }
+    enum err err = buf_err(&out);
+    err = err ? err : file_path(path, "%s/%s/%s.jsonl", maker->out, datanet->name, PLANTED_FILE);
+    err = err ? err : file_write_quick(path, buf_bytes(&out), 0644, maker->note);
     if (err == ERR_OK) {
-        err = write_rows(maker, datanet, PLANTED_FILE, &rows, false);
+        list_contributor(maker, datanet, PLANTED_NAME, PLANTED_FILE, COUNT);
+        (void)printf("%-12s %-20s %6d\n", datanet->name, PLANTED_NAME, COUNT);
+        *out_rows += COUNT;
     }
-    if (err == ERR_OK) {
-        list_contributor(maker, datanet, PLANTED_NAME, PLANTED_FILE, rows.count);
-        (void)printf("%-12s %-20s %6zu\n", datanet->name, PLANTED_NAME, rows.count);
-        *out_rows += rows.count;
-    }
-    rows_deinit(&rows);
+    buf_deinit(&out);
     return err;
 }
 
