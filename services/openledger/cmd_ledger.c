@@ -6,6 +6,7 @@
 #include "services/openledger/commands.h"
 #include "services/openledger/output.h"
 #include "shared/base/hex.h"
+#include "shared/json/json.h"
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 
@@ -61,7 +62,12 @@ static int keys_list(int argc, char **argv)
     static const char *const HEADERS[] = {"NAME", "ACCOUNT"};
     struct output_table *table = output_table_create(2, HEADERS);
     struct file_names names = {.count = 0};
+    struct buf json;
+    struct json_writer writer;
     char folder[FILE_PATH_SIZE];
+    buf_init(&json, 1U << 24);
+    json_writer_init(&writer, &json, true);
+    json_begin_array(&writer);
     enum err err = file_path(folder, "%s/keys", cli.home);
     err = err != ERR_OK ? err : file_list(folder, 100000, &names, &cli.note);
     for (size_t i = 0; i < names.count; i++) {
@@ -73,8 +79,19 @@ static int keys_list(int argc, char **argv)
         bool known = cli_parse_account(&cli, names.items[i], &id) == ERR_OK;
         output_cell(table, "%s", names.items[i]);
         output_cell(table, "%s", known ? account_id_format(&id, text) : "(protected or damaged)");
+        json_begin_object(&writer);
+        json_put_text(&writer, "name", names.items[i]);
+        json_put_text(&writer, "account", known ? text : NULL);
+        json_end_object(&writer);
     }
-    output_table_finish(table);
+    json_end_array(&writer);
+    if (cli.json) {
+        output_table_discard(table);
+        printf("%s\n", buf_text(&json));
+    } else {
+        output_table_finish(table);
+    }
+    buf_deinit(&json);
     file_names_deinit(&names);
     code = err == ERR_OK || err == ERR_NOT_FOUND ? 0 : cli_fail(&cli, "keys list");
     cli_close(&cli);

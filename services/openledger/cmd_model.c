@@ -414,7 +414,9 @@ static int grant_open(int argc, char **argv)
     err = err != ERR_OK ? err : act_api_key(&cli, keys, &grant, &key);
     if (err == ERR_OK) {
         char hex[2 * DIGEST_SIZE + 1];
-        printf("grant    %s\nAPI key  %s\n", hex_encode(grant.bytes, DIGEST_SIZE, hex), key);
+        printf(cli.json ? "{\"grant\": \"%s\", \"apiKey\": \"%s\"}\n"
+                        : "grant    %s\nAPI key  %s\n",
+               hex_encode(grant.bytes, DIGEST_SIZE, hex), key);
     }
     return finish(&cli, keys, err, "grant open");
 }

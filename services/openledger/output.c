@@ -111,6 +111,11 @@ void output_table_finish(struct output_table *table)
         printf("%s%s", bold && i < table->columns ? "\033[0m" : "", last ? "\n" : "");
     }
     (void)fflush(stdout);
+    output_table_discard(table);
+}
+
+void output_table_discard(struct output_table *table)
+{
     free(table->cells);
     free(table);
 }

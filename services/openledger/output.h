@@ -19,6 +19,7 @@ void output_cell(struct output_table *table, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Prints (to standard output) and frees. A table whose last row is unfinished CHECKs. */
 void output_table_finish(struct output_table *table);
+void output_table_discard(struct output_table *table); /* frees without printing */
 
 /* One line on standard error that is redrawn: "label [#####.....]  52 % detail". When standard error
  * is not a terminal, it prints a line at every tenth instead. total 0 shows no bar. */

@@ -15,8 +15,10 @@ count() {
     summary=$(grep -aE '^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+' "$1" | tail -1)
     if [ -n "$summary" ]; then
         checks=$(echo "$summary" | sed -E 's/.*Checks: ([0-9]+).*/\1/')
-        bad=$(echo "$summary" | sed -E 's/.*Failures: ([0-9]+), Errors: ([0-9]+).*/\1 + \2/')
-        bad=$((bad)) good=$((checks - bad))
+        failures=$(echo "$summary" | sed -E 's/.*Failures: ([0-9]+).*/\1/')
+        errors=$(echo "$summary" | sed -E 's/.*Errors: ([0-9]+).*/\1/')
+        bad=$((failures + errors))
+        good=$((checks - bad))
     else
         good=$(grep -acE '^ok ' "$1") bad=$(grep -acE '^not ok ' "$1")
     fi
