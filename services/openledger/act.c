@@ -19,7 +19,7 @@ static enum err chain_of(struct cli *cli, struct digest *out_chain)
 {
     Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
     const Openledger__V1__LedgerInfo *info;
-    enum err err = cli_call(cli, "Settlement.GetInfo", &request.base, &info);
+    enum err err = cli_call_fresh(cli, "Settlement.GetInfo", &request.base, &info);
     return err != ERR_OK ? err : digest_from_bytes(ledger_bytes(info->chain_id), out_chain);
 }
 
@@ -151,7 +151,7 @@ enum err act_publish_version(struct cli *cli, const struct key_pair *keys, const
     const Openledger__V1__PreparedVersion *prepared = NULL;
     Openledger__V1__Empty empty = OPENLEDGER__V1__EMPTY__INIT;
     const Openledger__V1__LedgerInfo *info;
-    enum err err = cli_call(cli, "Settlement.GetInfo", &empty.base, &info);
+    enum err err = cli_call_fresh(cli, "Settlement.GetInfo", &empty.base, &info);
     if (err != ERR_OK) {
         return err;
     }

@@ -121,7 +121,7 @@ static enum err begin(struct cli *cli, const struct key_pair *keys,
     static const char DOMAIN[] = "openledger/upload/v1";
     Openledger__V1__Empty empty = OPENLEDGER__V1__EMPTY__INIT;
     const Openledger__V1__LedgerInfo *info;
-    enum err err = cli_call(cli, "Settlement.GetInfo", &empty.base, &info);
+    enum err err = cli_call_fresh(cli, "Settlement.GetInfo", &empty.base, &info);
     if (err != ERR_OK) {
         return err;
     }

@@ -153,7 +153,7 @@ enum err cli_call_fresh(struct cli *cli, const char *method, const ProtobufCMess
 {
     uint64_t end_ms = clock_mono_ms() + FRESH_MS;
     enum err err = cli_call(cli, method, request, out_reply);
-    while (err == ERR_NOT_FOUND && clock_mono_ms() < end_ms) {
+    while ((err == ERR_NOT_FOUND || err == ERR_UNAVAILABLE) && clock_mono_ms() < end_ms) {
         clock_sleep_ms(FRESH_POLL_MS);
         err = cli_call(cli, method, request, out_reply);
     }

@@ -65,8 +65,9 @@ int cli_fail(const struct cli *cli, const char *what);
 MUST_USE enum err cli_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
                            void *out_reply);
 
-/* As cli_call, for what was written a moment ago: a service may not have read it from the ledger yet,
- * so "not found" is asked again for some seconds. */
+/* As cli_call, but patient: what was written a moment ago may not have been read from the ledger by
+ * every service yet, and a service or the bus may be starting again, so "not found" and "unavailable"
+ * are asked again for some seconds. */
 MUST_USE enum err cli_call_fresh(struct cli *cli, const char *method,
                                  const ProtobufCMessage *request, void *out_reply);
 

@@ -55,7 +55,7 @@ static const struct datanet DATANETS[] = {
                       {"John F. Kennedy", "john-f-kennedy", "John F Kennedy", 0, 0},
                       {"Ronald Reagan", "ronald-reagan", "Ronald Reagan", 0, 0}},
      .contributor_count = 6,
-     .rows_each = 110,
+     .rows_each = 200,
      .heldout_each = 3,
      .prompts = {"We have stood apart, studiously neutral.", "Tonight I renew that pledge.",
                  "Our relations with foreign nations remain friendly."}},

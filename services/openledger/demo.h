@@ -52,7 +52,8 @@ struct demo_adapter {
     bool control; /* trained without the planted rows */
     struct digest job;
     uint32_t steps;
-    double loss_before, loss_after;
+    double loss_before, loss_after;        /* mean nll per token of the held-out documents */
+    uint32_t heldout_rows, heldout_better; /* rows of them, and how many the adapter does better */
     double loss_of_others[DEMO_DATANETS_MAX]; /* on this datanet's documents, by adapter */
     char transcript_root[2 * DIGEST_SIZE + 1];
     struct digest content;

@@ -266,6 +266,8 @@ static void put_learning(const struct demo *demo, struct json_writer *writer)
         json_put_u64(writer, "steps", adapter->steps);
         json_put_double(writer, "loss_before", adapter->loss_before);
         json_put_double(writer, "loss_after", adapter->loss_after);
+        json_put_u64(writer, "heldout_rows", adapter->heldout_rows);
+        json_put_u64(writer, "heldout_rows_better", adapter->heldout_better);
         json_put_text(writer, "transcript_root", adapter->transcript_root);
         json_end_object(writer);
     }

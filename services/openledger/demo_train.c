@@ -18,9 +18,9 @@
 enum {
     RANK = 16,
     ALPHA = 32,
-    STEPS = 150,
+    STEPS = 220,
     BATCH_ROWS = 8,
-    RATE_PPM = 1000,
+    RATE_PPM = 600,
     WARMUP = 10,
     CONTEXT = 256,
     DIGEST_EVERY = 50,
@@ -198,10 +198,10 @@ static enum err heldout_load(const struct demo_datanet *datanet, const struct li
     return ERR_OK;
 }
 
-/* Mean nll per counted token. adapter may be NULL. */
+/* Mean nll per counted token. adapter may be NULL. out_rows: NULL, or room for each row's sum. */
 static enum err mean_loss(const struct lineage_base *base, const struct lm_adapter *adapter,
                           const struct heldout *heldout, const struct parallel *parallel,
-                          double *out_loss, struct note *note)
+                          double *out_loss, double *out_rows, struct note *note)
 {
     struct lm_loss *losses = calloc(heldout->count, sizeof *losses);
     double sum = 0;
@@ -212,11 +212,35 @@ static enum err mean_loss(const struct lineage_base *base, const struct lm_adapt
     for (uint32_t i = 0; i < heldout->count && err == ERR_OK; i++) {
         sum += losses[i].sum_nll;
         count += losses[i].count;
+        if (out_rows != NULL) {
+            out_rows[i] = losses[i].sum_nll;
+        }
     }
     free(losses);
     if (err == ERR_OK) {
         *out_loss = sum / (double)(count > 0 ? count : 1);
     }
+    return err;
+}
+
+/* The base model's and the own adapter's loss on an adapter's held-out documents. */
+static enum err measure_own(struct demo_adapter *adapter, const struct lineage_base *base,
+                            const struct lm_adapter *own, const struct heldout *heldout,
+                            const struct parallel *parallel, struct note *note)
+{
+    double *rows = calloc(2 * (size_t)heldout->count, sizeof *rows);
+    enum err err =
+        rows == NULL ? ERR_NO_MEMORY
+                     : mean_loss(base, NULL, heldout, parallel, &adapter->loss_before, rows, note);
+    err = err != ERR_OK ? err
+                        : mean_loss(base, own, heldout, parallel, &adapter->loss_after,
+                                    rows + heldout->count, note);
+    adapter->heldout_rows = heldout->count;
+    adapter->heldout_better = 0;
+    for (uint32_t i = 0; i < heldout->count && err == ERR_OK; i++) {
+        adapter->heldout_better += rows[heldout->count + i] < rows[i];
+    }
+    free(rows);
     return err;
 }
 
@@ -235,12 +259,8 @@ static enum err measure(struct demo *demo, const struct lineage_base *base,
         struct demo_adapter *adapter = &demo->adapters[i];
         struct heldout heldout;
         err = heldout_load(adapter->datanet, base, &heldout, note);
-        err = err != ERR_OK
-                  ? err
-                  : mean_loss(base, NULL, &heldout, parallel, &adapter->loss_before, note);
-        err = err != ERR_OK
-                  ? err
-                  : mean_loss(base, adapters[i], &heldout, parallel, &adapter->loss_after, note);
+        err =
+            err != ERR_OK ? err : measure_own(adapter, base, adapters[i], &heldout, parallel, note);
         for (uint32_t k = 0; k < demo->datanet_count && err == ERR_OK && !adapter->control; k++) {
             err =
                 mean_loss(base, adapters[k], &heldout, parallel, &adapter->loss_of_others[k], note);
@@ -276,8 +296,8 @@ static enum err judge_losses(struct demo *demo)
 static void show_losses(const struct demo *demo)
 {
     static const char *const HEADERS[] = {"HELD-OUT DOCUMENTS OF", ">BASE MODEL", ">OWN ADAPTER",
-                                          ">OTHER ADAPTERS"};
-    struct output_table *table = output_table_create(4, HEADERS);
+                                          ">ROWS BETTER", ">OTHER ADAPTERS"};
+    struct output_table *table = output_table_create(5, HEADERS);
     for (uint32_t i = 0; i < demo->adapter_count; i++) {
         const struct demo_adapter *adapter = &demo->adapters[i];
         char others[128] = "";
@@ -291,6 +311,7 @@ static void show_losses(const struct demo *demo)
         output_cell(table, "%s", adapter->name);
         output_cell(table, "%.3f", adapter->loss_before);
         output_cell(table, "%.3f", adapter->loss_after);
+        output_cell(table, "%u of %u", adapter->heldout_better, adapter->heldout_rows);
         output_cell(table, "%s", others);
     }
     output_table_finish(table);

@@ -79,7 +79,7 @@ export async function startStack(folder) {
     cli('adapter', 'publish', 'tale', job, '--as', 'developer')
     await until('model', async () => (await (await fetch(`${url}/v1/models`)).json()).data.some(m => m.id === 'tale' && m.openledger.attributed))
     const apiKey = cli('grant', 'open', '20', '--as', 'payer').match(/ol-[0-9a-f]+/)[0]
-    return { url, apiKey, adapter: 'tale', account, cli, rpc, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8') }
+    return { url, apiKey, adapter: 'tale', account, cli, rpc, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8'), suite: () => readFileSync(path.join(home, 'suite.json'), 'utf8') }
   } catch (error) {
     await stop()
     throw error
