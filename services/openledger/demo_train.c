@@ -262,8 +262,8 @@ static enum err measure(struct demo *demo, const struct lineage_base *base,
         err =
             err != ERR_OK ? err : measure_own(adapter, base, adapters[i], &heldout, parallel, note);
         for (uint32_t k = 0; k < demo->datanet_count && err == ERR_OK && !adapter->control; k++) {
-            err =
-                mean_loss(base, adapters[k], &heldout, parallel, &adapter->loss_of_others[k], note);
+            err = mean_loss(base, adapters[k], &heldout, parallel, &adapter->loss_of_others[k],
+                            NULL, note);
         }
         heldout_deinit(&heldout);
     }
