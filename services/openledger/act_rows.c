@@ -5,6 +5,7 @@
 #include "openledger/v1/objects.pb-c.h"
 #include "services/openledger/act.h"
 #include "shared/crypto/sha256.h"
+#include "shared/json/json.h"
 #include "shared/ledger/ledger.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
@@ -15,6 +16,20 @@ enum { CHUNK_SIZE = 256 * 1024, RETRIES_MAX = 40, RETRY_MS = 500 };
 static char *text(const char *borrowed)
 {
     return (char *)(uintptr_t)borrowed;
+}
+
+/* What the datanet would refuse must not be promised on the ledger first. Sizes: ledger/rows.h. */
+static enum err check_line(struct cli *cli, size_t row, struct bytes line)
+{
+    struct json *root = NULL;
+    struct note note = {""};
+    enum err err =
+        line.size > LEDGER_ROW_SIZE_MAX ? ERR_OK : json_parse(line, line.size, &root, &note);
+    if (err == ERR_OK && root != NULL && json_kind(root) != JSON_KIND_OBJECT) {
+        err = note_set(&note, ERR_INVALID, "not a JSON object");
+    }
+    json_destroy(root);
+    return err == ERR_OK ? err : note_set(&cli->note, err, "row %zu: %.200s", row, note.text);
 }
 
 /* One Row per non-empty line, each with a fresh salt. Points into rows; free with free_rows. */
@@ -41,6 +56,12 @@ static enum err split_lines(struct cli *cli, struct bytes rows,
             }
             Openledger__V1__Row *row = arena_alloc(cli->arena, sizeof *row);
             struct salt *salt = arena_alloc(cli->arena, sizeof *salt);
+            enum err err =
+                check_line(cli, contribution->n_rows,
+                           (struct bytes){.data = rows.data + start, .size = end - start});
+            if (err != ERR_OK) {
+                return err;
+            }
             if (row == NULL || salt == NULL) {
                 return note_set(&cli->note, ERR_LIMIT, "the rows do not fit into memory");
             }
@@ -237,6 +258,11 @@ enum err act_contribute(struct cli *cli, const struct key_pair *keys,
         }
         clock_sleep_ms(RETRY_MS);
         err = ERR_OK;
+    }
+    if (err == ERR_INVALID && state_file != NULL && file_exists(state_file)) {
+        struct note
+            unused; /* refused for good: the next run begins anew with what the file holds */
+        (void)!file_remove(state_file, &unused);
     }
     if (err == ERR_OK && state_file != NULL && file_exists(state_file)) {
         err = file_remove(state_file, &cli->note);

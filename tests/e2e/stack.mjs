@@ -1,7 +1,7 @@
 // stack.mjs - a whole suite for an end-to-end test: `openledger up` in a private folder, one datanet,
 // one trained adapter, one grant with its API key; all through the command line, as a person would.
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -36,17 +36,44 @@ function freePort() {
 
 /** A base model's folder, or null: then the test says SKIP. */
 export function baseModel() {
-  const folder = path.join(data, 'stories260K')
-  return existsSync(path.join(folder, 'config.json')) ? folder : null
+  const shipped = existsSync('deploy/models') ? readdirSync('deploy/models').map(name => path.join('deploy/models', name)) : []
+  return [path.join(data, 'stories260K'), ...shipped].find(folder => existsSync(path.join(folder, 'config.json'))) ?? null
 }
 
-/** {url, apiKey, adapter, cli(...words), rpc(method, request), stop()} */
+/** Runs {name: test} in order and prints TAP; shows the logs that are named when one fails. Returns the exit code. */
+export async function runTests(tests, stack, logs = []) {
+  let failed = 0
+  for (const [i, [name, test]] of Object.entries(tests).entries()) {
+    try {
+      await test()
+      console.log(`ok ${i + 1} - ${name}`)
+    } catch (error) {
+      failed++
+      console.log(`not ok ${i + 1} - ${name}`)
+      console.log(String(error.stack ?? error).replace(/^/gm, '# '))
+    }
+  }
+  for (const name of failed ? logs : []) console.log(stack.log(name).trim().split('\n').slice(-15).join('\n').replace(/^/gm, '# '))
+  return failed ? 1 : 0
+}
+
+/** {url, home, apiKey, grant, adapter, job, account, cli(...words), cliStart(...words), rpc(method, request),
+ * pid(program), kill(program), log(program), suite(), stop()}. cliStart gives {child, done}: done resolves to {code, out, error}. */
 export async function startStack(folder) {
   const home = mkdtempSync(path.join(tmpdir(), 'openledger-e2e-'))
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const env = { ...process.env, OPENLEDGER_HOME: home, OPENLEDGER_URL: url }
   const cli = (...words) => execFileSync(path.join(bin, 'openledger'), words, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+  const cliStart = (...words) => {
+    const child = spawn(path.join(bin, 'openledger'), words, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    let out = '', error = ''
+    child.stdout.on('data', text => (out += text))
+    child.stderr.on('data', text => (error += text))
+    return { child, done: new Promise(done => child.once('close', code => done({ code, out, error }))) }
+  }
+  const pid = name => JSON.parse(readFileSync(path.join(home, 'suite.json'), 'utf8')).programs.find(program => program.name === name).pid
+  const kill = name => process.kill(pid(name), 'SIGKILL')
   const up = spawn(path.join(bin, 'openledger'), ['up', '--dir', home, '--http', `127.0.0.1:${port}`], { env, stdio: 'ignore' })
   const ended = new Promise(done => up.once('exit', done))
   const rpc = async (method, request) => {
@@ -78,8 +105,10 @@ export async function startStack(folder) {
     const job = cli('train', 'submit', 'tales', 'base', '--as', 'developer', '--steps', '40', '--rows', '4', '--context', '96').match(/\b[0-9a-f]{64}\b/)[0]
     cli('adapter', 'publish', 'tale', job, '--as', 'developer')
     await until('model', async () => (await (await fetch(`${url}/v1/models`)).json()).data.some(m => m.id === 'tale' && m.openledger.attributed))
-    const apiKey = cli('grant', 'open', '20', '--as', 'payer').match(/ol-[0-9a-f]+/)[0]
-    return { url, apiKey, adapter: 'tale', account, cli, rpc, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8'), suite: () => readFileSync(path.join(home, 'suite.json'), 'utf8') }
+    const granted = cli('grant', 'open', '20', '--as', 'payer')
+    const apiKey = granted.match(/ol-[0-9a-f]+/)[0]
+    const grant = granted.match(/\b[0-9a-f]{64}\b/)[0]
+    return { url, home, apiKey, grant, adapter: 'tale', job, account, cli, cliStart, rpc, pid, kill, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8'), suite: () => readFileSync(path.join(home, 'suite.json'), 'utf8') }
   } catch (error) {
     await stop()
     throw error
