@@ -316,6 +316,7 @@ static enum err draft_reserve(struct draft *draft, uint32_t row_count)
     draft->contributors = contributors != NULL ? contributors : draft->contributors;
     bool all = ids != NULL && contents != NULL && which != NULL && row != NULL && leaves != NULL &&
                contributors != NULL;
+    /* cppcheck-suppress memleak ; the draft owns each of them */
     return all ? ERR_OK : ERR_NO_MEMORY;
 }
 

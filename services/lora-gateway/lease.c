@@ -111,12 +111,11 @@ enum err desk_lease(struct desk *desk, const struct digest *id, struct amount pr
         while ((lease = gateway_lease_for(desk->gateway, id, price)) != NULL) {
             const struct ledger_lease *there = ledger_lease(ledger, id, lease->lease);
             uint32_t number = lease->lease;
-            if (there != NULL &&
-                gateway_lease_check(desk->gateway, id, number, there->amount, there->next_number)) {
+            CHECK(there != NULL); /* it was confirmed by an entry of this ledger */
+            if (gateway_lease_check(desk->gateway, id, number, there->amount, there->next_number)) {
                 *out_lease = number;
                 return ERR_OK;
             }
-            CHECK(there != NULL); /* it was confirmed by an entry of this ledger */
             log_error("lease_lost lease=%u next_number=%llu", number,
                       (unsigned long long)there->next_number);
         }

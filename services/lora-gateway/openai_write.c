@@ -138,7 +138,8 @@ void openai_write_finish(struct buf *out, const struct openai_answer *answer, bo
     struct json_writer writer;
     buf_append_text(out, "data: ");
     begin(&writer, out, answer, true);
-    write_choice(&writer, answer, true, false, answer->chat ? (struct bytes){0} : empty(),
+    const struct bytes nothing = {0};
+    write_choice(&writer, answer, true, false, answer->chat ? nothing : empty(),
                  answer->finish_reason);
     write_extension(&writer, answer);
     end_event(&writer, out);

@@ -326,12 +326,14 @@ enum err demo_control(struct demo *demo)
         }
     }
     CHECK(answer != NULL);
+    /* cppcheck-suppress nullPointer ; as just checked */
+    const char *adapter = answer->adapter->name;
     char folder[FILE_PATH_SIZE];
     char name[DEMO_NAME];
     struct blob_store *blobs = NULL;
     const Openledger__V1__AdapterRecord *record;
     Openledger__V1__NameRequest request = OPENLEDGER__V1__NAME_REQUEST__INIT;
-    (void)snprintf(name, sizeof name, "%s", answer->adapter->name);
+    (void)snprintf(name, sizeof name, "%s", adapter);
     request.name = name;
     enum err err = file_path(folder, "%s/blobs", demo->suite);
     err = err != ERR_OK ? err : blob_open(folder, &blobs, &demo->cli.note);

@@ -29,7 +29,7 @@ struct bus {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
     bool stopping;
-    bool closed; /* the client's last callback was made */
+    bool closed;         /* the client's last callback was made */
     uint64_t generation; /* counts connects: what was made on an older one is made again */
     struct bus_stream streams[BUS_STREAM_MAX];
     uint64_t ensured[BUS_STREAM_MAX]; /* generation in which it was seen to exist */

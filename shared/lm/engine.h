@@ -38,8 +38,8 @@ struct lm_net {
     struct lm_tensor *tensors;
     uint32_t tensor_count;
     size_t value_count;
-    float *values; /* owned */
-    float *packed; /* owned; NULL until lm_net_pack */
+    float *values;    /* owned */
+    float *packed;    /* owned; NULL until lm_net_pack */
     float *cos, *sin; /* [context][head_dim / 2], owned */
 };
 
@@ -67,8 +67,7 @@ static inline uint32_t lm_tensor_head(const struct lm_config *config)
 }
 /* The Hugging Face name, e.g. "model.layers.3.mlp.up_proj.weight". */
 #define LM_TENSOR_NAME_SIZE 96
-void lm_tensor_name(const struct lm_config *config, uint32_t tensor,
-                    char out[LM_TENSOR_NAME_SIZE]);
+void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM_TENSOR_NAME_SIZE]);
 
 /* ---- adapters ---- */
 
@@ -110,13 +109,13 @@ MUST_USE enum err lm_model_seal(struct lm_model *model, struct note *note);
 
 /* What one layer computes, row-major, one row per token. */
 struct lm_layer_acts {
-    float *x;                  /* residual stream before the layer */
-    float *norm1, *inv1;       /* normalised input of attention */
-    float *q, *k, *v;          /* after rotation */
-    float *attention, *stats;  /* mixed values; softmax statistics */
-    float *mid;                /* residual stream between attention and feed-forward */
-    float *norm2, *inv2;       /* normalised input of the feed-forward block */
-    float *gate, *up, *act;    /* act = silu(gate) * up */
+    float *x;                       /* residual stream before the layer */
+    float *norm1, *inv1;            /* normalised input of attention */
+    float *q, *k, *v;               /* after rotation */
+    float *attention, *stats;       /* mixed values; softmax statistics */
+    float *mid;                     /* residual stream between attention and feed-forward */
+    float *norm2, *inv2;            /* normalised input of the feed-forward block */
+    float *gate, *up, *act;         /* act = silu(gate) * up */
     float *ax[LM_PROJECTION_COUNT]; /* adapter: A x */
 };
 
@@ -128,11 +127,11 @@ struct lm_acts {
     uint32_t rank; /* widest A x that fits */
     float *memory; /* owned: everything below */
     struct lm_layer_acts *layers;
-    float *x_out;      /* residual stream after the last layer */
+    float *x_out; /* residual stream after the last layer */
     float *final, *final_inv;
-    float *lora_u;     /* B (A x), before scaling */
-    float *head;       /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
-    float *logits;     /* [LM_HEAD_ROWS x vocab] */
+    float *lora_u; /* B (A x), before scaling */
+    float *head;   /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
+    float *logits; /* [LM_HEAD_ROWS x vocab] */
     /* backward only */
     float *dx, *dnorm, *dwide, *dq, *dk, *dv, *sdy, *db;
 };
@@ -151,8 +150,9 @@ struct lm_segment {
 /* One sequence in the batch. With a cache its keys and values are appended there. */
 struct lm_span {
     size_t row, count;
-    size_t start;            /* position of the first row */
-    float *cache_k, *cache_v; /* [layer][capacity][kv width], or NULL: keys live in the activations */
+    size_t start; /* position of the first row */
+    float *cache_k,
+        *cache_v; /* [layer][capacity][kv width], or NULL: keys live in the activations */
     size_t capacity;
 };
 
@@ -191,10 +191,10 @@ struct lm_gradient {
 
 /* Which rows are judged, and how. */
 struct lm_targets {
-    const uint32_t *rows;   /* [count], ascending */
-    const int32_t *ids;     /* [count], the token to predict */
+    const uint32_t *rows; /* [count], ascending */
+    const int32_t *ids;   /* [count], the token to predict */
     size_t count;
-    float weight;           /* factor of every loss in the gradient */
+    float weight; /* factor of every loss in the gradient */
 };
 
 /* After lm_forward: losses of the judged rows (out_loss[count]); with gradient, the gradient at

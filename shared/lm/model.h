@@ -55,7 +55,7 @@ MUST_USE enum err lm_generation_config_write(const struct lm_config *config, str
 
 /* What fixes every bit of an answer besides weights, prompt and seed. */
 struct lm_profile {
-    const char *precision;                    /* "fp32" */
+    const char *precision;          /* "fp32" */
     struct digest tokenizer_digest; /* of tokenizer.json */
     struct digest template_digest;  /* of the chat template */
 };

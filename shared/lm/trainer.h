@@ -36,9 +36,9 @@ void lm_rows_deinit(struct lm_rows *rows);
 
 struct lm_trainer {
     struct lm_train_options options;
-    uint32_t step;              /* done */
-    const struct lm_net *net;   /* &own or the model's */
-    struct lm_net own;          /* full training */
+    uint32_t step;                /* done */
+    const struct lm_net *net;     /* &own or the model's */
+    struct lm_net own;            /* full training */
     const struct lm_model *model; /* adapter training, else NULL */
     struct lm_adapter_config adapter;
     struct lm_lora lora;

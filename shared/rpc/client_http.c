@@ -309,10 +309,11 @@ enum err rpc_web_stream_next(struct rpc_web_stream *stream, uint32_t wait_ms,
         enum err err = take_frame(stream, &end, note);
         if (err == ERR_OK) {
             struct bytes data = buf_bytes(&stream->out);
-            *out_data =
-                end ? (struct bytes){0}
-                    : (struct bytes){.data = data.data == NULL ? (const uint8_t *)"" : data.data,
-                                     .size = data.size};
+            if (data.data == NULL) {
+                data.data = (const uint8_t *)"";
+            }
+            const struct bytes nothing = {0};
+            *out_data = end ? nothing : data;
             return ERR_OK;
         }
         if (err != ERR_TIMEOUT || end) {

@@ -360,7 +360,7 @@ START_TEST(test_loss_values)
     const struct kernels *kernels = kernels_get(NULL, NULL);
     const float logits[6] = {1.0F, 2.0F, 3.0F, 1000.0F, 0.0F, -1000.0F};
     const int32_t targets[2] = {1, 0};
-    float loss[2];
+    float loss[2] = {0.0F};
     const struct kernels_cross_entropy args = {
         .rows = 2, .vocab = 3, .logits = logits, .stride = 3, .targets = targets, .out_loss = loss};
     kernels_cross_entropy(kernels, &parallel_serial, &args);
