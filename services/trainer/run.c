@@ -291,13 +291,13 @@ static enum err do_job(struct work *work, struct note *note)
         memcpy(job.model_name, question->found.model, sizeof job.model_name);
         err = train(work, &job, &output, note);
     }
+    struct trainer_progress last = {.step = question->found.settings.steps,
+                                    .loss = err == ERR_OK ? output.last_loss : 0};
     if (err == ERR_OK) {
-        report(work, "saving", NULL, "");
+        report(work, "saving", &last, ""); /* progress never goes back */
         err = publish(work, &output, note);
     }
     if (err == ERR_OK) {
-        struct trainer_progress last = {.step = question->found.settings.steps,
-                                        .loss = output.last_loss};
         trainer_store_remove(&work->runner->store, &question->job);
         report(work, "completed", &last, "");
     }
