@@ -24,8 +24,10 @@ const tests = {
   'answers a chat with usage and a receipt': async () => {
     const answer = await client.chat.completions.create(ask('Who is number 7?'))
     assert.equal(answer.object, 'chat.completion')
-    assert.equal(answer.usage.completion_tokens, 24)
-    assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + 24)
+    const { prompt_tokens, completion_tokens, total_tokens } = answer.usage
+    assert.ok(completion_tokens > 0 && completion_tokens <= 24)
+    assert.equal(answer.choices[0].finish_reason, completion_tokens < 24 ? 'stop' : 'length')
+    assert.equal(total_tokens, prompt_tokens + completion_tokens)
     assert.match(answer.openledger.receipt, /^[0-9a-f]{64}$/)
     assert.equal(answer._request_id, answer.openledger.request_id)
     receipts.push(answer.openledger)
@@ -41,8 +43,8 @@ const tests = {
       reason = chunk.choices[0]?.finish_reason ?? reason
     }
     assert.equal(text, whole.choices[0].message.content)
-    assert.equal(usage.completion_tokens, 24)
-    assert.equal(reason, 'length')
+    assert.deepEqual(usage, whole.usage)
+    assert.equal(reason, whole.choices[0].finish_reason)
     receipts.push(whole.openledger, ledger)
   },
   'completes a prompt, with a stop sequence': async () => {
