@@ -17,7 +17,7 @@
 #include "shared/base/err.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/lm/chat.h"
+#include "shared/token/chat.h"
 
 #define OPENAI_BODY_MAX (1U << 20) /* bytes of a request */
 #define OPENAI_STOP_COUNT_MAX 4

@@ -7,8 +7,8 @@
 #include "shared/base/err.h"
 #include "shared/base/note.h"
 #include "shared/crypto/sha256.h"
-#include "shared/lm/chat.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/chat.h"
+#include "shared/token/tokenizer.h"
 
 #define PRETRAIN_SOURCES_MAX 64U         /* distinct "source" values */
 #define PRETRAIN_SOURCE_SIZE 64U         /* bytes of one, with NUL; longer ones are cut */

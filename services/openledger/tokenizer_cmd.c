@@ -9,9 +9,9 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/lm/bpe.h"
-#include "shared/lm/chat.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/bpe.h"
+#include "shared/token/chat.h"
+#include "shared/token/tokenizer.h"
 #include "shared/platform/file.h"
 #include "shared/platform/settings.h"
 

@@ -16,9 +16,9 @@
 #include "shared/base/note.h"
 #include "shared/ledger/ledger.h"
 #include "shared/lm/adapter.h"
-#include "shared/lm/chat.h"
+#include "shared/token/chat.h"
 #include "shared/lm/model.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/tokenizer.h"
 #include "shared/lm/train.h"
 
 #define LINEAGE_OBJECT_MAX (64U << 20) /* bytes of one object */

@@ -8,8 +8,8 @@
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/utf8.h"
-#include "shared/lm/bpe.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/bpe.h"
+#include "shared/token/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
 

@@ -1,5 +1,5 @@
 /* test_bpe.c - the trainer against a published reference, and its files read back. */
-#include "shared/lm/bpe.h"
+#include "shared/token/bpe.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/lm/chat.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/chat.h"
+#include "shared/token/tokenizer.h"
 #include "tests/harness/data.h"
 
 static struct note note;

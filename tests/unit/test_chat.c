@@ -1,12 +1,12 @@
 /* test_chat.c - conversations and rows as ids and masks; contents cannot forge turns. */
-#include "shared/lm/chat.h"
+#include "shared/token/chat.h"
 
 #include <check.h>
 #include <string.h>
 
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
-#include "shared/lm/bpe.h"
+#include "shared/token/bpe.h"
 
 static struct note note;
 static struct lm_tokenizer *tokenizer;

@@ -6,7 +6,7 @@
 #include "shared/json/json.h"
 #include "shared/lm/sample.h"
 #include "shared/lm/session.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/tokenizer.h"
 #include "shared/platform/pool.h"
 #include "tests/harness/lm_fixture.h"
 

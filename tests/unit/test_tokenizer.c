@@ -1,5 +1,5 @@
 /* test_tokenizer.c - published token ids of two families, round trips, streams, hostile files. */
-#include "shared/lm/tokenizer.h"
+#include "shared/token/tokenizer.h"
 
 #include <check.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * tokenizer_decode.c only. */
 #pragma once
 
-#include "shared/lm/presplit.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/presplit.h"
+#include "shared/token/tokenizer.h"
 
 #define TOKENIZER_SPLITS_MAX 8U
 

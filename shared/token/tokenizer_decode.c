@@ -3,7 +3,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/utf8.h"
-#include "shared/lm/tokenizer_internal.h"
+#include "shared/token/tokenizer_internal.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 

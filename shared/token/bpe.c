@@ -6,7 +6,7 @@
  * comes from a heap whose entries are checked against the record when they come up.
  *
  * Memory: about 20 bytes for each byte of distinct words. Single-threaded. */
-#include "shared/lm/bpe.h"
+#include "shared/token/bpe.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,8 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
-#include "shared/lm/bpe_internal.h"
-#include "shared/lm/presplit.h"
+#include "shared/token/bpe_internal.h"
+#include "shared/token/presplit.h"
 
 #define NO_WORD UINT32_MAX
 

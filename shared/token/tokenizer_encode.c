@@ -10,7 +10,7 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
-#include "shared/lm/tokenizer_internal.h"
+#include "shared/token/tokenizer_internal.h"
 
 #define NO_SYMBOL UINT32_MAX
 

@@ -1,5 +1,5 @@
 /* tokenizer.c - loading a tokenizer.json: vocabulary and merges; see tokenizer.h. */
-#include "shared/lm/tokenizer.h"
+#include "shared/token/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/lm/bpe.h"
-#include "shared/lm/tokenizer_internal.h"
+#include "shared/token/bpe.h"
+#include "shared/token/tokenizer_internal.h"
 
 /* --- lookups --- */
 

@@ -1,5 +1,5 @@
 /* presplit.c - see presplit.h. */
-#include "shared/lm/presplit.h"
+#include "shared/token/presplit.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

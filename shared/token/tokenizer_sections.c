@@ -4,8 +4,8 @@
 
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/lm/bpe.h"
-#include "shared/lm/tokenizer_internal.h"
+#include "shared/token/bpe.h"
+#include "shared/token/tokenizer_internal.h"
 
 enum err tokenizer_unsupported(struct note *note, const char *field, const char *value)
 {

@@ -4,9 +4,9 @@
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/json/json.h"
-#include "shared/lm/bpe.h"
-#include "shared/lm/bpe_internal.h"
-#include "shared/lm/chat.h"
+#include "shared/token/bpe.h"
+#include "shared/token/bpe_internal.h"
+#include "shared/token/chat.h"
 
 /* GPT-2's map: printable Latin-1 bytes stand for themselves, the other 68 for U+0100 onward. */
 static bool stands_for_itself(uint32_t byte)

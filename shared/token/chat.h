@@ -14,7 +14,7 @@
 
 #include "shared/base/bytes.h"
 #include "shared/base/err.h"
-#include "shared/lm/tokenizer.h"
+#include "shared/token/tokenizer.h"
 
 struct note;
 

@@ -1,5 +1,5 @@
 /* chat.c - see chat.h. */
-#include "shared/lm/chat.h"
+#include "shared/token/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
