@@ -8,12 +8,13 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/logarithm.inc.h"
 #include "shared/base/check.h"
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
-#define LN2 0x1.62e42fefa39efp-1
+#define LN2 LOGARITHM_LN2
 #define PI_HALF_HIGH 0x1.921fb544p+0 /* 33 bits, so that n times it is exact for n < 2^20 */
 #define PI_HALF_LOW 0x1.0b4611a626331p-34
 
@@ -30,30 +31,6 @@ bool kernels_fp_environment_ok(void)
     volatile float tiny = FLT_MIN;
     volatile float one = 1.0F;
     return tiny * 0.5F > 0.0F && one + 0x1p-24F == one && one + 0x1.8p-24F > one;
-}
-
-/* log of a positive finite x: x = m 2^e with m in [sqrt(1/2), sqrt(2)); with s = (m - 1) / (m + 1),
- * log m = 2 (s + s^3 / 3 + s^5 / 5 + ...). */
-static double log_double(double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    int64_t exponent = (int64_t)(bits >> 52) - 1023;
-    bits = (bits & 0x000fffffffffffff) | 0x3ff0000000000000;
-    double m;
-    memcpy(&m, &bits, sizeof m);
-    if (m > 0x1.6a09e667f3bcdp+0) {
-        m *= 0.5;
-        exponent++;
-    }
-    const double s = (m - 1.0) / (m + 1.0);
-    const double square = s * s;
-    double sum = 0.0;
-    for (int i = 23; i >= 3; i -= 2) {
-        sum = fma(sum, square, 1.0 / i);
-    }
-    sum = fma(sum * square, s, s);
-    return fma((double)exponent, LN2, 2.0 * sum);
 }
 
 /* exp of x in [-700, 700]: x = n ln 2 + r, Taylor series in r, times 2^n. */
@@ -89,13 +66,7 @@ static double sin_double(double x, int quarter)
 
 float kernels_logf(float x)
 {
-    if (x == 0.0F) {
-        return -INFINITY;
-    }
-    if (!(x > 0.0F) || x > FLT_MAX) {
-        return x > FLT_MAX ? x : NAN;
-    }
-    return (float)log_double((double)x);
+    return logarithm_float(x);
 }
 
 float kernels_sinf(float x)
@@ -112,7 +83,7 @@ void kernels_rope_frequencies(double theta, uint32_t head_dim, float *out_freque
 {
     CHECK(theta >= 1.0);
     CHECK(head_dim % 2 == 0);
-    const double log_theta = log_double(theta);
+    const double log_theta = logarithm(theta);
     for (uint32_t i = 0; i < head_dim / 2; i++) {
         out_frequency[i] = (float)exp_double(-2.0 * i / head_dim * log_theta);
     }

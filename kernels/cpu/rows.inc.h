@@ -29,14 +29,14 @@
         body                                                                                       \
     }
 
-static inline float rows_sum(size_t count, const float *x)
+V_FUNCTION float rows_sum(size_t count, const float *x)
 {
     struct lanes sum = lanes_of(0.0F);
     FOR_LANES(count, { sum.part[part] = v_add(sum.part[part], v_load_row(x + at, left, 0.0F)); })
     return lanes_sum(&sum);
 }
 
-static inline float rows_sum_squares(size_t count, const float *x)
+V_FUNCTION float rows_sum_squares(size_t count, const float *x)
 {
     struct lanes sum = lanes_of(0.0F);
     FOR_LANES(count, {
@@ -46,7 +46,7 @@ static inline float rows_sum_squares(size_t count, const float *x)
     return lanes_sum(&sum);
 }
 
-static inline float rows_max(size_t count, const float *x)
+V_FUNCTION float rows_max(size_t count, const float *x)
 {
     struct lanes max = lanes_of(-INFINITY);
     FOR_LANES(count,
@@ -54,7 +54,7 @@ static inline float rows_max(size_t count, const float *x)
     return lanes_max(&max);
 }
 
-static inline bool rows_all_finite(size_t count, const float *x)
+V_FUNCTION bool rows_all_finite(size_t count, const float *x)
 {
     const vi exponent = vi_set1(0x7f800000);
     FOR_VECTORS(count, {
@@ -66,27 +66,25 @@ static inline bool rows_all_finite(size_t count, const float *x)
     return true;
 }
 
-static inline void rows_exp(size_t count, const float *x, float *out)
-{
-    FOR_VECTORS(count, { v_store_row(out + at, left, v_exp(v_load_row(x + at, left, 0.0F))); })
-}
+V_FUNCTION void rows_exp(size_t count, const float *x, float *out){
+    FOR_VECTORS(count, { v_store_row(out + at, left, v_exp(v_load_row(x + at, left, 0.0F))); })}
 
-static inline void rows_add(size_t count, const float *a, const float *b, float *out)
-{
-    FOR_VECTORS(count, {
-        v_store_row(out + at, left,
-                    v_add(v_load_row(a + at, left, 0.0F), v_load_row(b + at, left, 0.0F)));
-    })
-}
+V_FUNCTION void rows_add(size_t count, const float *a, const float *b, float *out){
+    FOR_VECTORS(count,
+                {
+                    v_store_row(
+                        out + at, left,
+                        v_add(v_load_row(a + at, left, 0.0F), v_load_row(b + at, left, 0.0F)));
+                })}
 
-static inline void rows_scale(size_t count, float scale, const float *x, float *out)
+V_FUNCTION void rows_scale(size_t count, float scale, const float *x, float *out)
 {
     const vf factor = v_set1(scale);
     FOR_VECTORS(count,
                 { v_store_row(out + at, left, v_mul(factor, v_load_row(x + at, left, 0.0F))); })
 }
 
-static inline void rows_axpy(size_t count, float scale, const float *x, float *y)
+V_FUNCTION void rows_axpy(size_t count, float scale, const float *x, float *y)
 {
     const vf factor = v_set1(scale);
     FOR_VECTORS(count, {
@@ -101,17 +99,16 @@ V_INLINE vf rows_sigmoid_denominator(vf g)
     return v_add(v_set1(1.0F), v_exp(v_sub(v_set1(-0.0F), g)));
 }
 
-static inline void rows_swiglu(size_t count, const float *gate, const float *up, float *out)
-{
-    FOR_VECTORS(count, {
-        vf g = v_load_row(gate + at, left, 0.0F);
-        vf silu = v_div(g, rows_sigmoid_denominator(g));
-        v_store_row(out + at, left, v_mul(silu, v_load_row(up + at, left, 0.0F)));
-    })
-}
+V_FUNCTION void rows_swiglu(size_t count, const float *gate, const float *up, float *out){
+    FOR_VECTORS(count,
+                {
+                    vf g = v_load_row(gate + at, left, 0.0F);
+                    vf silu = v_div(g, rows_sigmoid_denominator(g));
+                    v_store_row(out + at, left, v_mul(silu, v_load_row(up + at, left, 0.0F)));
+                })}
 
-static inline void rows_swiglu_backward(size_t count, const float *gate, const float *up,
-                                        const float *dy, float *dgate, float *dup)
+V_FUNCTION void rows_swiglu_backward(size_t count, const float *gate, const float *up,
+                                     const float *dy, float *dgate, float *dup)
 {
     const vf one = v_set1(1.0F);
     FOR_VECTORS(count, {
@@ -125,8 +122,8 @@ static inline void rows_swiglu_backward(size_t count, const float *gate, const f
     })
 }
 
-static inline void rows_rmsnorm(struct kernels_range rows, size_t width, float eps, const float *x,
-                                const float *weight, float *y, float *inv)
+V_FUNCTION void rows_rmsnorm(struct kernels_range rows, size_t width, float eps, const float *x,
+                             const float *weight, float *y, float *inv)
 {
     for (size_t r = rows.begin; r < rows.end; r++) {
         const float *row = x + r * width;
@@ -143,8 +140,8 @@ static inline void rows_rmsnorm(struct kernels_range rows, size_t width, float e
     }
 }
 
-static inline void rows_rmsnorm_dx(const struct kernels_rmsnorm_backward *args,
-                                   struct kernels_range rows)
+V_FUNCTION void rows_rmsnorm_dx(const struct kernels_rmsnorm_backward *args,
+                                struct kernels_range rows)
 {
     const size_t width = args->width;
     for (size_t r = rows.begin; r < rows.end; r++) {
@@ -173,8 +170,8 @@ static inline void rows_rmsnorm_dx(const struct kernels_rmsnorm_backward *args,
     }
 }
 
-static inline void rows_rmsnorm_dweight(const struct kernels_rmsnorm_backward *args,
-                                        struct kernels_range columns)
+V_FUNCTION void rows_rmsnorm_dweight(const struct kernels_rmsnorm_backward *args,
+                                     struct kernels_range columns)
 {
     const size_t count = columns.end - columns.begin;
     float *dweight = args->dweight + columns.begin;
@@ -191,7 +188,7 @@ static inline void rows_rmsnorm_dweight(const struct kernels_rmsnorm_backward *a
     }
 }
 
-static inline void rows_rope(const struct kernels_rope *args, struct kernels_range rows)
+V_FUNCTION void rows_rope(const struct kernels_rope *args, struct kernels_range rows)
 {
     const size_t half = args->head_dim / 2;
     const vf sign = v_set1(args->inverse ? -1.0F : 1.0F);
@@ -213,8 +210,8 @@ static inline void rows_rope(const struct kernels_rope *args, struct kernels_ran
     }
 }
 
-static inline void rows_cross_entropy(const struct kernels_cross_entropy *args,
-                                      struct kernels_range rows)
+V_FUNCTION void rows_cross_entropy(const struct kernels_cross_entropy *args,
+                                   struct kernels_range rows)
 {
     const size_t vocab = args->vocab;
     for (size_t r = rows.begin; r < rows.end; r++) {
@@ -256,9 +253,8 @@ static inline void rows_cross_entropy(const struct kernels_cross_entropy *args,
     }
 }
 
-static inline void rows_adamw(const struct kernels_adamw *args,
-                              const struct kernels_adamw_factors *factors,
-                              struct kernels_range range)
+V_FUNCTION void rows_adamw(const struct kernels_adamw *args,
+                           const struct kernels_adamw_factors *factors, struct kernels_range range)
 {
     const size_t count = range.end - range.begin;
     float *weight = args->weight + range.begin;

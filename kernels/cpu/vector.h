@@ -13,7 +13,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#define V_INLINE static inline __attribute__((always_inline, unused))
+/* The scalar texts are compiled for CUDA devices too: kernels/cuda/device.h defines this first. */
+#ifndef V_FUNCTION
+#define V_FUNCTION static inline
+#endif
+#define V_INLINE V_FUNCTION __attribute__((always_inline, unused))
 
 #if defined(__AVX512F__) && !defined(KERNELS_SCALAR)
 #include <immintrin.h>
