@@ -28,6 +28,13 @@ struct kernels {
     void (*pack)(size_t k, size_t n, struct kernels_matrix b, struct kernels_range panels,
                  float *packed);
 
+    void (*pack16)(size_t k, size_t n, struct kernels_matrix16 b, struct kernels_range panels,
+                   uint16_t *packed);
+    void (*quantize)(size_t k, const float *x, int8_t *codes, float *scales); /* one row */
+    /* columns.begin is a multiple of KERNELS_PANEL. */
+    void (*gemm_int8)(const struct kernels_gemm_int8 *gemm, struct kernels_range rows,
+                      struct kernels_range columns);
+
     /* Rows whose position / KERNELS_BLOCK is block, for the query heads of one key-value head. */
     void (*attention)(const struct kernels_attention *attention,
                       const struct kernels_sequence *sequence, uint32_t kv_head, size_t block);

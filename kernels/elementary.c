@@ -1,4 +1,4 @@
-/* elementary.c - logarithm, sine and cosine, rotary tables, bf16: scalar, the same bits everywhere.
+/* elementary.c - logarithm, sine and cosine, rotary tables: scalar, the same bits everywhere.
  *
  * Why double inside: these are not hot, and fixed sequences of correctly rounded double operations
  * are as reproducible as float ones, with error to spare. The results are then rounded once.
@@ -98,31 +98,5 @@ void kernels_rope_table(const float *frequency, size_t half, size_t position_cou
             out_cos[position * half + i] = kernels_cosf(angle);
             out_sin[position * half + i] = kernels_sinf(angle);
         }
-    }
-}
-
-void kernels_to_bf16(size_t count, const float *x, uint16_t *out)
-{
-    const uint32_t largest = 0x7f7f0000;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        const uint32_t sign = bits & 0x80000000;
-        uint32_t magnitude = bits & 0x7fffffff;
-        if (magnitude > 0x7f800000) {
-            out[i] = 0x7fc0;
-            continue;
-        }
-        magnitude = magnitude > largest ? largest : magnitude;
-        magnitude += 0x7fff + (magnitude >> 16 & 1);
-        out[i] = (uint16_t)((sign | magnitude) >> 16);
-    }
-}
-
-void kernels_from_bf16(size_t count, const uint16_t *x, float *out)
-{
-    for (size_t i = 0; i < count; i++) {
-        const uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(&out[i], &bits, sizeof bits);
     }
 }

@@ -1,154 +1,18 @@
 /* kernels.c - the calls of kernels.h: checks shapes, splits outputs into tasks, runs the backend.
  *
- * How finely work is split depends on the number of workers, what is computed never does: a task is
- * a range of outputs, and each output's arithmetic is the backend's alone. */
+ * Products are in products.c. */
 #include "kernels/kernels.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "kernels/backend.h"
+#include "kernels/split.h"
 #include "shared/base/check.h"
-
-#define GRAIN 16384        /* least elements of cheap work per task: about 5 us */
-#define GEMM_GRAIN 262144  /* least multiply-adds of a product per task */
-#define TASKS_PER_WORKER 2 /* evens out workers that are disturbed */
 
 const char *kernels_name(const struct kernels *kernels)
 {
     return kernels->name;
-}
-
-static size_t ceil_div(size_t a, size_t b)
-{
-    return (a + b - 1) / b;
-}
-
-/* How to cut `count` items into tasks of equal `step`, a multiple of `align`. */
-struct split {
-    size_t count, step;
-};
-
-static struct split split_make(const struct parallel *parallel, size_t count, size_t least,
-                               size_t align)
-{
-    size_t tasks = (size_t)parallel->worker_count * TASKS_PER_WORKER;
-    size_t step = parallel->worker_count == 1 ? count : ceil_div(count, tasks);
-    step = step > least ? step : least;
-    step = ceil_div(step > 0 ? step : 1, align) * align;
-    return (struct split){count, step};
-}
-
-static struct kernels_range split_range(const struct split *split, uint32_t index)
-{
-    size_t begin = index * split->step;
-    size_t left = split->count - begin;
-    return (struct kernels_range){begin, begin + (left < split->step ? left : split->step)};
-}
-
-/* Runs the tasks of a split; one task needs no thread to be woken. */
-static void split_run(const struct parallel *parallel, const struct split *split,
-                      void (*task)(void *argument, uint32_t index), void *argument)
-{
-    size_t tasks = ceil_div(split->count, split->step);
-    CHECK(tasks <= UINT32_MAX);
-    if (tasks == 1) {
-        task(argument, 0);
-    } else if (tasks > 1) {
-        parallel->run(parallel->context, (uint32_t)tasks, task, argument);
-    }
-}
-
-/* Rows per task so that one task has at least GRAIN elements. */
-static size_t rows_grain(size_t width)
-{
-    return GRAIN / (width > 0 ? width : 1) + 1;
-}
-
-/* ---- matrix products ---------------------------------------------------------------------- */
-
-struct gemm_job {
-    const struct kernels *kernels;
-    const struct kernels_gemm *gemm;
-    struct split split;
-    bool by_columns;
-};
-
-static void gemm_task(void *argument, uint32_t index)
-{
-    const struct gemm_job *job = argument;
-    struct kernels_range part = split_range(&job->split, index);
-    struct kernels_range all = {0, job->by_columns ? job->gemm->m : job->gemm->n};
-    if (job->by_columns) {
-        job->kernels->gemm(job->gemm, all, part);
-    } else {
-        job->kernels->gemm(job->gemm, part, all);
-    }
-}
-
-static bool matrix_ok(const struct kernels_matrix *matrix)
-{
-    return matrix->data != NULL && (matrix->row_stride == 1 || matrix->column_stride == 1);
-}
-
-void kernels_gemm(const struct kernels *kernels, const struct parallel *parallel,
-                  const struct kernels_gemm *gemm)
-{
-    if (gemm->m == 0 || gemm->n == 0) {
-        return;
-    }
-    CHECK(gemm->c != NULL);
-    CHECK(gemm->c_stride >= gemm->n);
-    if (gemm->k == 0) {
-        for (size_t i = 0; i < gemm->m && !gemm->accumulate; i++) {
-            memset(gemm->c + i * gemm->c_stride, 0, gemm->n * sizeof *gemm->c);
-        }
-        return;
-    }
-    CHECK(matrix_ok(&gemm->a));
-    CHECK(gemm->packed != NULL || matrix_ok(&gemm->b));
-    struct gemm_job job = {.kernels = kernels, .gemm = gemm};
-    /* Splitting columns packs nothing twice; splitting rows reads less of A. */
-    const size_t workers = parallel->worker_count;
-    const size_t least = GEMM_GRAIN / gemm->k;
-    job.by_columns = gemm->m < 512 * workers && gemm->n >= 96 * workers;
-    if (job.by_columns) {
-        job.split = split_make(parallel, gemm->n, least / gemm->m, 3 * KERNELS_PANEL);
-    } else {
-        job.split = split_make(parallel, gemm->m, least / gemm->n, 24);
-    }
-    split_run(parallel, &job.split, gemm_task, &job);
-}
-
-size_t kernels_packed_count(size_t k, size_t n)
-{
-    return ceil_div(n, KERNELS_PANEL) * KERNELS_PANEL * k;
-}
-
-struct pack_job {
-    const struct kernels *kernels;
-    size_t k, n;
-    struct kernels_matrix b;
-    float *packed;
-    struct split split;
-};
-
-static void pack_task(void *argument, uint32_t index)
-{
-    const struct pack_job *job = argument;
-    job->kernels->pack(job->k, job->n, job->b, split_range(&job->split, index), job->packed);
-}
-
-void kernels_pack(const struct kernels *kernels, const struct parallel *parallel, size_t k,
-                  size_t n, struct kernels_matrix b, float *out_packed)
-{
-    struct pack_job job = {.kernels = kernels, .k = k, .n = n, .b = b, .packed = out_packed};
-    if (k == 0 || n == 0) {
-        return;
-    }
-    CHECK(matrix_ok(&b));
-    job.split = split_make(parallel, ceil_div(n, KERNELS_PANEL), rows_grain(k * KERNELS_PANEL), 1);
-    split_run(parallel, &job.split, pack_task, &job);
 }
 
 /* ---- attention ---------------------------------------------------------------------------- */

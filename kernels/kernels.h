@@ -33,7 +33,19 @@
 #define KERNELS_GROUP_MAX 32         /* attention: query heads that share a key-value head */
 #define KERNELS_SUM_BLOCK 4096       /* elements under one lane sum in kernels_sum_squares */
 #define KERNELS_ANGLE_MAX 1048576.0F /* largest |x| that kernels_sin and kernels_cos accept */
+#define KERNELS_QUANT 32             /* int8: elements that share a scale */
+#define KERNELS_QUANT_MIN 0x1p-100F  /* int8: a block with all |x| below it has only zero codes */
+#define KERNELS_Q8_SIZE 34           /* bytes of a stored block: f16 scale, then 32 codes */
 #define KERNELS_ARITHMETIC "fp32-exact-1" /* names this specification in an arithmetic profile */
+#define KERNELS_ARITHMETIC_INT8 "int8-exact-1" /* the same for products of int8 weights */
+
+/* How numbers are stored. 16-bit numbers are widened to fp32 exactly before any arithmetic, so a
+ * product with 16-bit weights has the bits of the fp32 product with the widened weights. */
+enum kernels_type {
+    KERNELS_F32,
+    KERNELS_BF16, /* the upper half of an fp32 */
+    KERNELS_F16,  /* IEEE 754 binary16 */
+};
 
 struct kernels; /* one backend: an immutable table of functions, usable from any thread */
 
@@ -73,7 +85,8 @@ struct kernels_gemm {
     size_t m, n, k;
     struct kernels_matrix a;
     struct kernels_matrix b; /* not read when packed is set */
-    const float *packed;     /* B from kernels_pack with the same n and k; or NULL */
+    const void *packed;      /* B from kernels_pack or kernels_pack16, same n and k; or NULL */
+    enum kernels_type type;  /* of packed */
     float *c;                /* row-major, may not overlap A or B */
     size_t c_stride;         /* floats from row to row, >= n */
     bool accumulate;
@@ -81,12 +94,66 @@ struct kernels_gemm {
 void kernels_gemm(const struct kernels *kernels, const struct parallel *parallel,
                   const struct kernels_gemm *gemm);
 
-/* Floats that kernels_pack writes for B[k x n]: panels of 16 columns, each [k][16], the last padded
+/* Numbers that kernels_pack writes for B[k x n]: panels of 16 columns, each [k][16], the last padded
  * with +0. The layout is the same for every backend. Weights that are used again and again (serving)
- * are packed once; in training packing on the fly costs little. */
+ * are packed once; in training packing on the fly costs little. Panels do not depend on each other:
+ * columns [16 p, ...) of B may be packed by a call of their own to out_packed + 16 p k. */
 size_t kernels_packed_count(size_t k, size_t n);
 void kernels_pack(const struct kernels *kernels, const struct parallel *parallel, size_t k,
                   size_t n, struct kernels_matrix b, float *out_packed);
+
+/* The same for weights of 16 bits (bf16 or f16: bits are only moved), for kernels_gemm with type. */
+struct kernels_matrix16 {
+    const uint16_t *data;
+    size_t row_stride; /* as struct kernels_matrix, in numbers; one of the two is 1 */
+    size_t column_stride;
+};
+void kernels_pack16(const struct kernels *kernels, const struct parallel *parallel, size_t k,
+                    size_t n, struct kernels_matrix16 b, uint16_t *out_packed);
+
+/* ---- products with int8 weights (W8A8) ------------------------------------------------------ */
+
+/* Blocks of 32 along k, the last one short: blocks = (k + 31) / 32, missing codes are 0.
+ * Quantising a block x of activations, per row and block, never per batch, with amax = max |x|:
+ *   scale = amax / 127; code = x * (127 / amax) rounded to nearest even: in [-127, 127]
+ *   amax < KERNELS_QUANT_MIN: scale +0, codes 0. A number that is not finite: scale NaN, codes 0, so
+ *   that what is computed from it is not finite either.
+ * x: [rows][stride], k <= stride. codes: [rows][blocks][32]. scales: [rows][blocks]. */
+size_t kernels_quant_blocks(size_t k);
+void kernels_quantize(const struct kernels *kernels, const struct parallel *parallel, size_t rows,
+                      size_t k, const float *x, size_t stride, int8_t *out_codes,
+                      float *out_scales);
+
+/* A row of weights as it is stored: blocks of 34 bytes, an f16 scale (little endian) and 32 codes;
+ * this is GGUF's Q8_0. Our rule: scale = amax / 127 rounded to f16 (clamped to the largest finite
+ * one), code = x / scale clamped to [-127, 127], rounded to nearest even; scale +0: codes 0; not
+ * finite: scale NaN, codes 0. out: kernels_quant_blocks(k) blocks. */
+void kernels_quantize_q8(size_t k, const float *x, uint8_t *out_blocks);
+/* x_j = scale * code, exact. */
+void kernels_dequantize_q8(size_t k, const uint8_t *blocks, float *out);
+
+/* Packs W^T, W[n x k] given as n rows of stored blocks, each row right after the other. Codes may be
+ * anything, -128 too. Layout, the same for every backend: codes [panel of 16 rows][block][k / 4][row]
+ * [k % 4], scales (f16) [panel][block][row]; rows that are missing are 0. Panels are independent. */
+size_t kernels_int8_code_count(size_t k, size_t n);
+size_t kernels_int8_scale_count(size_t k, size_t n);
+void kernels_pack_int8(const struct parallel *parallel, size_t k, size_t n, const uint8_t *rows,
+                       int8_t *out_codes, uint16_t *out_scales);
+
+/* C[m x n] = X[m x k] W^T: C[i][j] is one chain over blocks b ascending, from +0 or the old C[i][j]:
+ *   acc = fmaf((float)(exact integer sum of the block's products), scale_w * scale_x, acc) */
+struct kernels_gemm_int8 {
+    size_t m, n, k;
+    const int8_t *x_codes; /* from kernels_quantize: in [-127, 127] */
+    const float *x_scales;
+    const int8_t *w_codes; /* from kernels_pack_int8 with the same n and k */
+    const uint16_t *w_scales;
+    float *c;        /* row-major */
+    size_t c_stride; /* floats from row to row, >= n */
+    bool accumulate;
+};
+void kernels_gemm_int8(const struct kernels *kernels, const struct parallel *parallel,
+                       const struct kernels_gemm_int8 *gemm);
 
 /* ---- attention ---------------------------------------------------------------------------- */
 
@@ -280,7 +347,12 @@ float kernels_logf(float x);
 float kernels_sinf(float x);
 float kernels_cosf(float x);
 
-/* bf16 is the upper half of a float. Narrowing clamps to the largest finite value (infinities too),
- * then rounds to nearest even; a NaN becomes the quiet NaN 0x7fc0. Widening is exact. */
+/* bf16 is the upper half of a float, f16 is IEEE 754 binary16. Narrowing clamps to the largest finite
+ * value (infinities too), then rounds to nearest even; a NaN becomes the quiet NaN 0x7fc0 or 0x7e00.
+ * Widening is exact. */
 void kernels_to_bf16(size_t count, const float *x, uint16_t *out);
 void kernels_from_bf16(size_t count, const uint16_t *x, float *out);
+void kernels_to_f16(size_t count, const float *x, uint16_t *out);
+void kernels_from_f16(size_t count, const uint16_t *x, float *out);
+/* From any type; x: count numbers of it, out may not overlap x. */
+void kernels_widen(enum kernels_type type, size_t count, const void *x, float *out);

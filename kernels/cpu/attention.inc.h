@@ -383,5 +383,6 @@ static inline void head_backward_all(const struct kernels_attention *attention,
 
 /* The products and attention of a backend, for its table. */
 #define PRODUCTS_TABLE                                                                             \
-    .gemm = products_gemm, .pack = products_pack, .attention = head_forward,                       \
+    .gemm = products_gemm, .pack = products_pack, .pack16 = products_pack16,                       \
+    .quantize = products_quantize, .gemm_int8 = products_gemm_int8, .attention = head_forward,     \
     .attention_backward = head_backward_all

@@ -257,6 +257,10 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
                                  struct kernels_range columns)
 {
     _Alignas(64) float scratch[PRODUCT_K * PRODUCT_COLUMNS];
+    if (gemm->packed != NULL && gemm->type != KERNELS_F32) {
+        kernels_scalar.gemm(gemm, rows, columns);
+        return;
+    }
     const struct kernels_matrix *a = &gemm->a;
     const struct kernels_matrix *b = &gemm->b;
     const bool across = a->column_stride != 1;
@@ -278,7 +282,7 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
                 .accumulate = gemm->accumulate || k0 > 0,
             };
             if (gemm->packed != NULL) {
-                tile.b = gemm->packed + j0 * gemm->k + k0 * 16;
+                tile.b = (const float *)gemm->packed + j0 * gemm->k + k0 * 16;
                 tile.panel_stride = gemm->k * 16;
             } else {
                 struct kernels_matrix block = *b;
@@ -289,4 +293,22 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
             tile_rows(rows.end - rows.begin, across, tile);
         }
     }
+}
+
+/* Not yet written wider. */
+static inline void products_pack16(size_t k, size_t n, struct kernels_matrix16 b,
+                                   struct kernels_range panels, uint16_t *packed)
+{
+    kernels_scalar.pack16(k, n, b, panels, packed);
+}
+
+static inline void products_quantize(size_t k, const float *x, int8_t *codes, float *scales)
+{
+    kernels_scalar.quantize(k, x, codes, scales);
+}
+
+static inline void products_gemm_int8(const struct kernels_gemm_int8 *gemm,
+                                      struct kernels_range rows, struct kernels_range columns)
+{
+    kernels_scalar.gemm_int8(gemm, rows, columns);
 }

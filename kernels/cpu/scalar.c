@@ -3,6 +3,8 @@
  * Products and attention are written out here as kernels.h states them, without blocking, so that
  * the fast versions have something independent to agree with. The rest is rows.inc.h at width 1. */
 #define KERNELS_SCALAR 1
+#include <float.h>
+
 #include "kernels/cpu/rows.inc.h"
 
 static bool supported(void)
@@ -21,6 +23,27 @@ static void scalar_pack(size_t k, size_t n, struct kernels_matrix b, struct kern
     }
 }
 
+static void scalar_pack16(size_t k, size_t n, struct kernels_matrix16 b,
+                          struct kernels_range panels, uint16_t *packed)
+{
+    for (size_t j = panels.begin * 16; j < panels.end * 16; j++) {
+        for (size_t p = 0; p < k; p++) {
+            packed[j / 16 * 16 * k + p * 16 + j % 16] =
+                j < n ? b.data[p * b.row_stride + j * b.column_stride] : 0;
+        }
+    }
+}
+
+/* Element (p, j) of packed B. */
+static float scalar_packed(const struct kernels_gemm *gemm, size_t p, size_t j)
+{
+    const size_t at = j / 16 * 16 * gemm->k + p * 16 + j % 16;
+    const size_t size = gemm->type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
+    float right;
+    kernels_widen(gemm->type, 1, (const char *)gemm->packed + at * size, &right);
+    return right;
+}
+
 static void scalar_gemm(const struct kernels_gemm *gemm, struct kernels_range rows,
                         struct kernels_range columns)
 {
@@ -33,9 +56,53 @@ static void scalar_gemm(const struct kernels_gemm *gemm, struct kernels_range ro
             for (size_t p = 0; p < gemm->k; p++) {
                 float left = a->data[i * a->row_stride + p * a->column_stride];
                 float right = gemm->packed != NULL
-                                  ? gemm->packed[j / 16 * 16 * gemm->k + p * 16 + j % 16]
+                                  ? scalar_packed(gemm, p, j)
                                   : b->data[p * b->row_stride + j * b->column_stride];
                 sum = fmaf(left, right, sum);
+            }
+            *c = sum;
+        }
+    }
+}
+
+static void scalar_quantize(size_t k, const float *x, int8_t *codes, float *scales)
+{
+    for (size_t at = 0; at < k; at += KERNELS_QUANT) {
+        const size_t count = k - at < KERNELS_QUANT ? k - at : KERNELS_QUANT;
+        float max = 0.0F;
+        for (size_t i = 0; i < count; i++) {
+            const float magnitude = fabsf(x[at + i]);
+            max = isnan(magnitude) ? INFINITY : magnitude > max ? magnitude : max;
+        }
+        const bool finite = max <= FLT_MAX;
+        const bool used = finite && max >= KERNELS_QUANT_MIN;
+        const float inverse = 127.0F / max;
+        for (size_t i = 0; i < KERNELS_QUANT; i++) {
+            codes[at + i] = used && i < count ? (int8_t)lrintf(x[at + i] * inverse) : 0;
+        }
+        scales[at / KERNELS_QUANT] = !finite ? NAN : used ? max / 127.0F : 0.0F;
+    }
+}
+
+static void scalar_gemm_int8(const struct kernels_gemm_int8 *gemm, struct kernels_range rows,
+                             struct kernels_range columns)
+{
+    const size_t blocks = kernels_quant_blocks(gemm->k);
+    for (size_t i = rows.begin; i < rows.end; i++) {
+        for (size_t j = columns.begin; j < columns.end; j++) {
+            float *c = gemm->c + i * gemm->c_stride + j;
+            float sum = gemm->accumulate ? *c : 0.0F;
+            for (size_t b = 0; b < blocks; b++) {
+                const size_t w = j / 16 * blocks + b; /* block of 16 rows of W */
+                const int8_t *x_codes = gemm->x_codes + (i * blocks + b) * KERNELS_QUANT;
+                const int8_t *w_codes = gemm->w_codes + w * 16 * KERNELS_QUANT + j % 16 * 4;
+                int32_t dot = 0;
+                for (size_t t = 0; t < KERNELS_QUANT; t++) {
+                    dot += x_codes[t] * w_codes[t / 4 * 64 + t % 4];
+                }
+                float scale;
+                kernels_from_f16(1, &gemm->w_scales[w * 16 + j % 16], &scale);
+                sum = fmaf((float)dot, scale * gemm->x_scales[i * blocks + b], sum);
             }
             *c = sum;
         }
@@ -175,6 +242,9 @@ const struct kernels kernels_scalar = {.name = "scalar",
                                        .supported = supported,
                                        .gemm = scalar_gemm,
                                        .pack = scalar_pack,
+                                       .pack16 = scalar_pack16,
+                                       .quantize = scalar_quantize,
+                                       .gemm_int8 = scalar_gemm_int8,
                                        .attention = scalar_attention,
                                        .attention_backward = scalar_attention_backward,
                                        ROWS_TABLE};
