@@ -11,9 +11,9 @@
 #include "shared/crypto/sha256.h"
 
 enum {
-    TYPE_ED25519 = 0x01,
     KEY_HASH_SIZE = 4,
-    LINE_SIGNATURE_SIZE = KEY_HASH_SIZE + SIGNATURE_SIZE
+    TIME_SIZE = 8,          /* of a cosignature: seconds, big-endian, before the signature */
+    COSIGNED_EXTRA_MAX = 64 /* bytes that a cosignature's message has before the note's text */
 };
 
 static const char DASH[] = "\xe2\x80\x94 "; /* em dash, blank: begins a signature line */
@@ -32,10 +32,16 @@ static bool name_ok(struct bytes name)
     return true;
 }
 
-static uint32_t key_hash(struct bytes name, const struct public_key *key)
+bool signed_note_name_valid(const char *name)
 {
-    static const uint8_t TAIL[] = {'\n', TYPE_ED25519};
-    struct bytes parts[3] = {name, bytes_of(TAIL, sizeof TAIL),
+    return name_ok(bytes_of_text(name));
+}
+
+static uint32_t key_hash(struct bytes name, enum signed_note_type type,
+                         const struct public_key *key)
+{
+    const uint8_t tail[] = {'\n', (uint8_t)type};
+    struct bytes parts[3] = {name, bytes_of(tail, sizeof tail),
                              bytes_of(key->bytes, PUBLIC_KEY_SIZE)};
     struct digest digest;
     sha256_parts(parts, 3, &digest);
@@ -48,7 +54,7 @@ static uint32_t key_hash(struct bytes name, const struct public_key *key)
 
 uint32_t signed_note_key_hash(const struct signed_note_key *key)
 {
-    return key_hash(bytes_of_text(key->name), &key->key);
+    return key_hash(bytes_of_text(key->name), key->type, &key->key);
 }
 
 enum err signed_note_key_format(const struct signed_note_key *key, struct buf *out)
@@ -56,7 +62,7 @@ enum err signed_note_key_format(const struct signed_note_key *key, struct buf *o
     if (!name_ok(bytes_of_text(key->name))) {
         return ERR_INVALID;
     }
-    uint8_t typed[1 + PUBLIC_KEY_SIZE] = {TYPE_ED25519};
+    uint8_t typed[1 + PUBLIC_KEY_SIZE] = {(uint8_t)key->type};
     memcpy(typed + 1, key->key.bytes, PUBLIC_KEY_SIZE);
     (void)buf_printf(out, "%s+%08" PRIx32 "+", key->name, signed_note_key_hash(key));
     return base64_encode(bytes_of(typed, sizeof typed), out);
@@ -77,7 +83,7 @@ static bool decode_exact(struct bytes text, void *out, size_t size)
 }
 
 enum err signed_note_key_parse(const char *text, char out_name[SIGNED_NOTE_NAME_MAX + 1],
-                               struct public_key *out_key, struct note *note)
+                               struct signed_note_key *out_key, struct note *note)
 {
     const char *first = strchr(text, '+');
     const char *second = first == NULL ? NULL : strchr(first + 1, '+');
@@ -86,16 +92,17 @@ enum err signed_note_key_parse(const char *text, char out_name[SIGNED_NOTE_NAME_
     if (second == NULL || !name_ok(bytes_of(text, (size_t)(first - text))) ||
         hex_decode(first + 1, (size_t)(second - first - 1), hash_bytes, sizeof hash_bytes) !=
             ERR_OK ||
-        !decode_exact(bytes_of_text(second + 1), typed, sizeof typed) || typed[0] != TYPE_ED25519) {
+        !decode_exact(bytes_of_text(second + 1), typed, sizeof typed) ||
+        (typed[0] != SIGNED_NOTE_PLAIN && typed[0] != SIGNED_NOTE_COSIGNATURE)) {
         return note_set(note, ERR_INVALID, "not a verifier key: '%.60s'", text);
     }
     struct bytes name = bytes_of(text, (size_t)(first - text));
     struct bytes in = bytes_of(hash_bytes, sizeof hash_bytes);
-    struct public_key key;
-    memcpy(key.bytes, typed + 1, PUBLIC_KEY_SIZE);
+    struct signed_note_key key = {.name = out_name, .type = (enum signed_note_type)typed[0]};
+    memcpy(key.key.bytes, typed + 1, PUBLIC_KEY_SIZE);
     uint32_t hash = 0;
     enum err err = bytes_take_u32be(&in, &hash);
-    if (err != ERR_OK || hash != key_hash(name, &key)) {
+    if (err != ERR_OK || hash != key_hash(name, key.type, &key.key)) {
         return note_set(note, ERR_INVALID, "verifier key's hash does not match: '%.60s'", text);
     }
     memcpy(out_name, name.data, name.size);
@@ -115,19 +122,29 @@ static bool text_ok(struct bytes text)
     return utf8_valid(text);
 }
 
-static enum err append_signature(struct bytes text, const char *name, const struct key_pair *keys,
-                                 struct buf *out)
+/* What a cosignature of text signs. */
+static enum err cosigned_message(struct bytes text, uint64_t time_s, struct buf *out)
+{
+    (void)buf_printf(out, "cosignature/v1\ntime %" PRIu64 "\n", time_s);
+    return buf_append_bytes(out, text);
+}
+
+/* Appends a signature line of message; time_s only for cosignatures. */
+static enum err append_signature(struct bytes message, const struct signed_note_key *key,
+                                 const struct key_pair *keys, uint64_t time_s, struct buf *out)
 {
     struct signature signature;
-    struct signed_note_key key = {.name = name, .key = *key_pair_public(keys)};
-    key_pair_sign(keys, text, &signature);
+    key_pair_sign(keys, message, &signature);
     struct buf raw;
-    buf_init(&raw, LINE_SIGNATURE_SIZE);
-    (void)buf_append_u32be(&raw, signed_note_key_hash(&key));
+    buf_init(&raw, KEY_HASH_SIZE + TIME_SIZE + SIGNATURE_SIZE);
+    (void)buf_append_u32be(&raw, signed_note_key_hash(key));
+    if (key->type == SIGNED_NOTE_COSIGNATURE) {
+        (void)buf_append_u64be(&raw, time_s);
+    }
     (void)buf_append(&raw, signature.bytes, SIGNATURE_SIZE);
     enum err err = buf_err(&raw);
     if (err == ERR_OK) {
-        (void)buf_printf(out, "%s%s ", DASH, name);
+        (void)buf_printf(out, "%s%s ", DASH, key->name);
         (void)base64_encode(buf_bytes(&raw), out);
         err = buf_append_text(out, "\n");
     }
@@ -144,7 +161,9 @@ enum err signed_note_sign(struct bytes text, const char *name, const struct key_
     }
     (void)buf_append_bytes(out, text);
     (void)buf_append_text(out, "\n");
-    return append_signature(text, name, keys, out);
+    const struct signed_note_key key = {
+        .name = name, .type = SIGNED_NOTE_PLAIN, .key = *key_pair_public(keys)};
+    return append_signature(text, &key, keys, 0, out);
 }
 
 /* Splits a note into its text and its signature lines. */
@@ -172,8 +191,8 @@ static enum err split(struct bytes signed_note, struct bytes *out_text, struct b
 struct line {
     struct bytes name;
     uint32_t key_hash;
-    bool ed25519_size; /* else signature is not filled: another kind of signature */
-    struct signature signature;
+    size_t size; /* of what follows the key hash; above the sum below: only its size is known */
+    uint8_t data[TIME_SIZE + SIGNATURE_SIZE];
 };
 
 /* Takes one signature line from the front of *lines. */
@@ -198,9 +217,9 @@ static enum err take_line(struct bytes *lines, struct line *out_line, struct not
     struct bytes in = buf_bytes(&raw);
     err = err == ERR_OK ? bytes_take_u32be(&in, &line.key_hash) : err;
     if (err == ERR_OK && in.size > 0) {
-        line.ed25519_size = in.size == SIGNATURE_SIZE;
-        if (line.ed25519_size) {
-            memcpy(line.signature.bytes, in.data, SIGNATURE_SIZE);
+        line.size = in.size;
+        if (line.size <= sizeof line.data) {
+            memcpy(line.data, in.data, in.size);
         }
         *lines = bytes_of(end + 1, lines->size - (size_t)(end + 1 - lines->data));
         *out_line = line;
@@ -212,13 +231,47 @@ static enum err take_line(struct bytes *lines, struct line *out_line, struct not
 }
 
 enum err signed_note_cosign(struct bytes signed_note, const char *name, const struct key_pair *keys,
-                            struct buf *out)
+                            uint64_t time_s, struct buf *out)
 {
     struct bytes text;
     struct bytes lines;
-    enum err err =
-        name_ok(bytes_of_text(name)) ? split(signed_note, &text, &lines, NULL) : ERR_INVALID;
-    return err == ERR_OK ? append_signature(text, name, keys, out) : err;
+    struct buf message;
+    const struct signed_note_key key = {
+        .name = name, .type = SIGNED_NOTE_COSIGNATURE, .key = *key_pair_public(keys)};
+    if (!signed_note_name_valid(name) || time_s > INT64_MAX ||
+        split(signed_note, &text, &lines, NULL) != ERR_OK) {
+        return ERR_INVALID;
+    }
+    buf_init(&message, text.size + COSIGNED_EXTRA_MAX);
+    enum err err = cosigned_message(text, time_s, &message);
+    err = err ? err : append_signature(buf_bytes(&message), &key, keys, time_s, out);
+    buf_deinit(&message);
+    return err;
+}
+
+/* Is this line, which names key, a valid signature of text by it? */
+static bool line_valid(const struct line *line, struct bytes text,
+                       const struct signed_note_key *key)
+{
+    struct signature signature;
+    bool cosigned = key->type == SIGNED_NOTE_COSIGNATURE;
+    size_t before = cosigned ? TIME_SIZE : 0;
+    if (line->size != before + SIGNATURE_SIZE) {
+        return false;
+    }
+    memcpy(signature.bytes, line->data + before, SIGNATURE_SIZE);
+    if (!cosigned) {
+        return signature_verify(&key->key, text, &signature);
+    }
+    struct bytes in = bytes_of(line->data, TIME_SIZE);
+    struct buf message;
+    uint64_t time_s = 0;
+    buf_init(&message, text.size + COSIGNED_EXTRA_MAX);
+    bool valid = bytes_take_u64be(&in, &time_s) == ERR_OK && time_s <= INT64_MAX &&
+                 cosigned_message(text, time_s, &message) == ERR_OK &&
+                 signature_verify(&key->key, buf_bytes(&message), &signature);
+    buf_deinit(&message);
+    return valid;
 }
 
 /* Marks the key that made this line, if it is one of keys. ERR_DENIED: it did not make it. */
@@ -231,7 +284,7 @@ static enum err check_line(const struct line *line, struct bytes text,
             line->key_hash != signed_note_key_hash(&keys[i])) {
             continue;
         }
-        if (!line->ed25519_size || !signature_verify(&keys[i].key, text, &line->signature)) {
+        if (!line_valid(line, text, &keys[i])) {
             return note_set(note, ERR_DENIED, "signature of %.100s is wrong", keys[i].name);
         }
         signed_by[i] = true;
@@ -239,10 +292,10 @@ static enum err check_line(const struct line *line, struct bytes text,
     return ERR_OK;
 }
 
-enum err signed_note_verify(struct bytes signed_note, const struct signed_note_key *keys,
-                            size_t key_count, struct bytes *out_text, struct note *note)
+enum err signed_note_check(struct bytes signed_note, const struct signed_note_key *keys,
+                           size_t key_count, bool *out_signed, struct bytes *out_text,
+                           struct note *note)
 {
-    CHECK(key_count >= 1);
     CHECK(key_count <= SIGNED_NOTE_SIGNATURES_MAX);
     struct bytes text = {0};
     struct bytes lines = {0};
@@ -260,6 +313,20 @@ enum err signed_note_verify(struct bytes signed_note, const struct signed_note_k
         err = take_line(&lines, &line, note);
         err = err == ERR_OK ? check_line(&line, text, keys, key_count, signed_by, note) : err;
     }
+    if (err == ERR_OK) {
+        memcpy(out_signed, signed_by, key_count * sizeof signed_by[0]);
+        *out_text = text;
+    }
+    return err;
+}
+
+enum err signed_note_verify(struct bytes signed_note, const struct signed_note_key *keys,
+                            size_t key_count, struct bytes *out_text, struct note *note)
+{
+    CHECK(key_count >= 1);
+    struct bytes text;
+    bool signed_by[SIGNED_NOTE_SIGNATURES_MAX] = {false};
+    enum err err = signed_note_check(signed_note, keys, key_count, signed_by, &text, note);
     for (size_t i = 0; i < key_count && err == ERR_OK; i++) {
         if (!signed_by[i]) {
             err = note_set(note, ERR_DENIED, "signature of %.100s is missing", keys[i].name);

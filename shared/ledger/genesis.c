@@ -3,6 +3,7 @@
 
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
+#include "shared/crypto/signed_note.h"
 #include "shared/json/message.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/machine.h"
@@ -189,6 +190,40 @@ static enum err allocations_load(struct ledger *ledger, const Openledger__V1__Ge
     return ERR_OK;
 }
 
+/* A signature must tell whose it is, so names differ; and one key is one witness. */
+static enum err witnesses_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,
+                               struct note *note)
+{
+    struct ledger_witnesses *witnesses = &ledger->witnesses;
+    if (genesis->n_witnesses > LEDGER_WITNESSES_MAX ||
+        genesis->witness_quorum > genesis->n_witnesses) {
+        return note_set(note, ERR_RANGE, "a quorum of %u of %zu witnesses; there are at most %d",
+                        genesis->witness_quorum, genesis->n_witnesses, LEDGER_WITNESSES_MAX);
+    }
+    for (size_t i = 0; i < genesis->n_witnesses; i++) {
+        const Openledger__V1__Witness *from = genesis->witnesses[i];
+        struct ledger_witness *witness = &witnesses->items[i];
+        if (strlen(from->name) > LEDGER_WITNESS_NAME_MAX || !signed_note_name_valid(from->name) ||
+            from->key.len != PUBLIC_KEY_SIZE) {
+            return note_set(note, ERR_INVALID,
+                            "witness %zu: a name of 1 to %d bytes without blanks and '+', and a "
+                            "key of 32 bytes",
+                            i, LEDGER_WITNESS_NAME_MAX);
+        }
+        memcpy(witness->name, from->name, strlen(from->name) + 1);
+        memcpy(witness->key.bytes, from->key.data, PUBLIC_KEY_SIZE);
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(witnesses->items[j].name, witness->name) == 0 ||
+                public_key_equal(&witnesses->items[j].key, &witness->key)) {
+                return note_set(note, ERR_CONFLICT, "witness %zu is there already", i);
+            }
+        }
+    }
+    witnesses->count = (uint32_t)genesis->n_witnesses;
+    witnesses->quorum = genesis->witness_quorum;
+    return ERR_OK;
+}
+
 enum err genesis_load(struct ledger *ledger, struct bytes bytes, struct note *note)
 {
     if (bytes.size > LEDGER_GENESIS_MAX) {
@@ -218,6 +253,7 @@ enum err genesis_load(struct ledger *ledger, struct bytes bytes, struct note *no
         ledger->head.epoch = 1;
         memcpy(ledger->chain_name, genesis->chain_name, strlen(genesis->chain_name));
         err = parameters_load(ledger, genesis, note);
+        err = err ? err : witnesses_load(ledger, genesis, note);
         err = err ? err : allocations_load(ledger, genesis, note);
         err = err ? note_wrap(note, err, "genesis") : err;
     }

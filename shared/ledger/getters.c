@@ -23,6 +23,11 @@ const char *ledger_chain_name(const struct ledger *ledger)
     return ledger->chain_name;
 }
 
+const struct ledger_witnesses *ledger_witnesses(const struct ledger *ledger)
+{
+    return &ledger->witnesses;
+}
+
 struct bytes ledger_genesis(const struct ledger *ledger)
 {
     return buf_bytes(&ledger->genesis);

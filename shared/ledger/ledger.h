@@ -43,6 +43,8 @@
 #define LEDGER_GRANT_MS_MAX UINT64_C(31622400000) /* 366 days: the furthest expiry of a grant */
 #define LEDGER_CLAIM_MS UINT64_C(86400000)        /* a claim this old no longer binds a job */
 #define LEDGER_EXPIRE_MAX 4096                    /* receipts a single seal sends to treasuries */
+#define LEDGER_WITNESSES_MAX 16                   /* in a genesis file */
+#define LEDGER_WITNESS_NAME_MAX 128               /* bytes of a witness's key name */
 #define LEDGER_SHARE_TOTAL UINT32_C(1000000000)
 
 struct ledger;
@@ -322,6 +324,18 @@ void ledger_head(const struct ledger *ledger, struct ledger_head *out_head);
 
 const struct ledger_parameters *ledger_parameters(const struct ledger *ledger);
 const char *ledger_chain_name(const struct ledger *ledger);
+
+/* Who cosigns checkpoints, as genesis says; for the ledger's life. quorum cosignatures make one final;
+ * 0: the sequencer's signature alone does. */
+struct ledger_witness {
+    char name[LEDGER_WITNESS_NAME_MAX + 1]; /* of its key in signed notes */
+    struct public_key key;
+};
+struct ledger_witnesses {
+    struct ledger_witness items[LEDGER_WITNESSES_MAX];
+    uint32_t count, quorum;
+};
+const struct ledger_witnesses *ledger_witnesses(const struct ledger *ledger);
 /* The genesis file's bytes, borrowed for the ledger's life. */
 struct bytes ledger_genesis(const struct ledger *ledger);
 /* Root over all records now; costs what changed since it was last asked. */

@@ -16,6 +16,7 @@ struct ledger {
     struct state *state;
     struct buf genesis;
     char chain_name[LEDGER_NAME_MAX + 1];
+    struct ledger_witnesses witnesses;
     struct ledger_head head;
     struct merkle_tree entries;  /* of the block being built */
     struct merkle_tree postings; /* likewise */

@@ -42,7 +42,8 @@ enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct digest *
                                   struct digest *out_root, struct note *note)
 {
     char origin[LEDGER_ORIGIN_SIZE];
-    const struct signed_note_key signer = {.name = ledger_origin(chain_id, origin), .key = *key};
+    const struct signed_note_key signer = {
+        .name = ledger_origin(chain_id, origin), .type = SIGNED_NOTE_PLAIN, .key = *key};
     struct bytes body;
     struct checkpoint checkpoint;
     enum err err = signed_note_verify(note_bytes, &signer, 1, &body, note);

@@ -91,8 +91,8 @@ static void leaf_hash(const struct leaf *leaf, struct digest *out_hash)
     sha256(bytes_of(encoder.data, encoder.size), out_hash);
 }
 
-static void branch_hash(uint16_t bit, const struct digest *left, const struct digest *right,
-                        struct digest *out_hash)
+void state_branch_hash(uint16_t bit, const struct digest *left, const struct digest *right,
+                       struct digest *out_hash)
 {
     uint8_t data[3 + 2 * DIGEST_SIZE] = {0x01, (uint8_t)(bit >> 8), (uint8_t)bit};
     memcpy(data + 3, left->bytes, DIGEST_SIZE);
@@ -303,7 +303,8 @@ static void refresh(struct node *node) /* NOLINT(misc-no-recursion) */
         struct branch *branch = (struct branch *)(void *)node;
         refresh(branch->child[0]);
         refresh(branch->child[1]);
-        branch_hash(branch->bit, &branch->child[0]->hash, &branch->child[1]->hash, &node->hash);
+        state_branch_hash(branch->bit, &branch->child[0]->hash, &branch->child[1]->hash,
+                          &node->hash);
     }
     node->stale = false;
 }
@@ -344,7 +345,7 @@ static void slow_root(struct leaf *const *leaves, size_t count, /* NOLINT(misc-n
     struct digest right;
     slow_root(leaves, split, &left);
     slow_root(leaves + split, count - split, &right);
-    branch_hash(bit, &left, &right, out);
+    state_branch_hash(bit, &left, &right, out);
 }
 
 void state_root_slow(const struct state *state, struct digest *out_root)
@@ -370,6 +371,46 @@ void state_root_slow(const struct state *state, struct digest *out_root)
     qsort(leaves, count, sizeof(struct leaf *), leaf_order);
     slow_root(leaves, count, out_root);
     free(leaves);
+}
+
+/* ---- paths ------------------------------------------------------------------------------------- */
+
+void state_key(enum state_kind kind, const void *probe, struct digest *out_key)
+{
+    record_key(kind, probe, out_key);
+}
+
+void state_leaf_hash(const struct digest *key, struct bytes fields, struct digest *out_hash)
+{
+    static const uint8_t LEAF = 0x00;
+    const struct bytes parts[3] = {bytes_of(&LEAF, 1), digest_bytes(key), fields};
+    sha256_parts(parts, 3, out_hash);
+}
+
+enum err state_path(struct state *state, const struct digest *key, struct state_path *out_path,
+                    struct buf *out_record)
+{
+    struct digest root;
+    struct record_encoder encoder;
+    state_root(state, &root); /* so that every hash is fresh */
+    if (state->root == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    const struct node *node = state->root;
+    uint32_t count = 0;
+    while (!node->is_leaf) {
+        const struct branch *branch = (const struct branch *)(const void *)node;
+        unsigned right = bit_at(key, branch->bit);
+        CHECK(count < STATE_PATH_MAX);
+        out_path->steps[count++] = (struct state_step){branch->bit, branch->child[!right]->hash};
+        node = branch->child[right];
+    }
+    const struct leaf *leaf = (const struct leaf *)(const void *)node;
+    out_path->count = count;
+    out_path->leaf_key = leaf->key;
+    encoder.size = 0;
+    record_encode((enum state_kind)leaf->kind, false, leaf->record, &encoder);
+    return buf_append(out_record, encoder.data, encoder.size);
 }
 
 /* ---- snapshots --------------------------------------------------------------------------------- */

@@ -82,6 +82,31 @@ const void *state_next(const struct state *state, enum state_kind kind, const vo
 void state_root(struct state *state, struct digest *out_root);
 void state_root_slow(const struct state *state, struct digest *out_root);
 
+#define STATE_PATH_MAX (8 * DIGEST_SIZE) /* branches above a leaf: one per key bit */
+
+/* The way from the root to the leaf at which a search for a key ends. steps: root first; going left
+ * or right is the key's own bit. */
+struct state_step {
+    uint16_t bit;
+    struct digest sibling; /* the child not taken */
+};
+struct state_path {
+    struct digest leaf_key; /* not the key searched for: there is no such record */
+    uint32_t count;
+    struct state_step steps[STATE_PATH_MAX];
+};
+
+/* The trie key of the record with the key fields of *probe. */
+void state_key(enum state_kind kind, const void *probe, struct digest *out_key);
+/* Finds the way to key in the state as state_root() hashes it, and appends the found leaf's encoded
+ * fields to out_record. ERR_NOT_FOUND: the state is empty. */
+MUST_USE enum err state_path(struct state *state, const struct digest *key,
+                             struct state_path *out_path, struct buf *out_record);
+/* The two hashes above, from their parts: for whoever checks a path without the state. */
+void state_leaf_hash(const struct digest *key, struct bytes fields, struct digest *out_hash);
+void state_branch_hash(uint16_t bit, const struct digest *left, const struct digest *right,
+                       struct digest *out_hash);
+
 /* Appends every record; and reads them back into an empty state. ERR_CORRUPT. */
 enum err state_encode(const struct state *state, struct buf *out);
 MUST_USE enum err state_decode(struct state *state, struct bytes data);

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
         CHECK(checkpoint_format(&checkpoint, rest, &out) == ERR_OK);
         CHECK(bytes_equal(buf_bytes(&out), bytes_of(data, data_size)));
     }
-    struct signed_note_key key = {.name = "a", .key = {.bytes = {9}}};
+    struct signed_note_key key = {.name = "a", .type = SIGNED_NOTE_PLAIN, .key = {.bytes = {9}}};
     CHECK(signed_note_verify(bytes_of(data, data_size), &key, 1, &rest, NULL) != ERR_OK);
     buf_deinit(&back_text);
     buf_deinit(&out);

@@ -192,13 +192,12 @@ static const char NOTE[] = "If you think cryptography is the answer to your prob
 START_TEST(test_signed_note_vector)
 {
     char name[SIGNED_NOTE_NAME_MAX + 1];
-    struct public_key key;
+    struct signed_note_key signer;
     struct bytes text;
     struct buf out;
     buf_init(&out, SIGNED_NOTE_MAX);
-    ck_assert_uint_eq(signed_note_key_parse(VKEY, name, &key, &note), ERR_OK);
+    ck_assert_uint_eq(signed_note_key_parse(VKEY, name, &signer, &note), ERR_OK);
     ck_assert_str_eq(name, "PeterNeumann");
-    struct signed_note_key signer = {.name = name, .key = key};
     ck_assert_uint_eq(signed_note_key_hash(&signer), 0xc74f20a3);
     ck_assert_uint_eq(signed_note_key_format(&signer, &out), ERR_OK);
     ck_assert_str_eq(buf_text(&out), VKEY);
@@ -235,8 +234,8 @@ START_TEST(test_checkpoints)
     ck_assert_uint_eq(
         signed_note_sign(buf_bytes(&body), "openledger.example/log", log, &signed_note), ERR_OK);
     struct signed_note_key keys[2] = {
-        {.name = "openledger.example/log", .key = *key_pair_public(log)},
-        {.name = "witness.example", .key = *key_pair_public(witness)}};
+        {"openledger.example/log", SIGNED_NOTE_PLAIN, *key_pair_public(log)},
+        {"witness.example", SIGNED_NOTE_COSIGNATURE, *key_pair_public(witness)}};
     struct bytes text;
     struct bytes extension;
     ck_assert_uint_eq(signed_note_verify(buf_bytes(&signed_note), keys, 1, &text, &note), ERR_OK);
@@ -246,7 +245,8 @@ START_TEST(test_checkpoints)
     buf_init(&copy, SIGNED_NOTE_MAX);
     (void)buf_append_bytes(&copy, buf_bytes(&signed_note));
     ck_assert_uint_eq(
-        signed_note_cosign(buf_bytes(&copy), "witness.example", witness, &signed_note), ERR_OK);
+        signed_note_cosign(buf_bytes(&copy), "witness.example", witness, 1679315147, &signed_note),
+        ERR_OK);
     buf_deinit(&copy);
     ck_assert_uint_eq(signed_note_verify(buf_bytes(&signed_note), keys, 2, &text, &note), ERR_OK);
     ck_assert_uint_eq(checkpoint_parse(text, &back, &extension, &note), ERR_OK);
@@ -281,6 +281,68 @@ START_TEST(test_checkpoints)
 }
 END_TEST
 
+/* A cosignature counts for its own key and time only; a wrong one of a known key spoils the note, one
+ * of an unknown key does not. */
+START_TEST(test_cosignatures)
+{
+    static const char TEXT[] = "log.example\n1\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n";
+    struct key_pair *log = key_pair_create();
+    struct key_pair *witness = key_pair_create();
+    struct key_pair *other = key_pair_create();
+    struct signed_note_key keys[3] = {
+        {"log.example", SIGNED_NOTE_PLAIN, *key_pair_public(log)},
+        {"w1.example", SIGNED_NOTE_COSIGNATURE, *key_pair_public(witness)},
+        {"w2.example", SIGNED_NOTE_COSIGNATURE, *key_pair_public(other)}};
+    bool signed_by[3];
+    struct bytes text;
+    struct buf all;
+    struct buf line;
+    buf_init(&all, SIGNED_NOTE_MAX);
+    buf_init(&line, SIGNED_NOTE_MAX);
+    ck_assert_uint_eq(signed_note_sign(bytes_of_text(TEXT), "log.example", log, &all), ERR_OK);
+    size_t signed_size = all.size;
+    ck_assert_uint_eq(signed_note_cosign(buf_bytes(&all), "w1.example", witness, 77, &line),
+                      ERR_OK);
+    (void)buf_append_bytes(&all, buf_bytes(&line));
+    ck_assert_uint_eq(signed_note_check(buf_bytes(&all), keys, 3, signed_by, &text, &note), ERR_OK);
+    ck_assert(signed_by[0] && signed_by[1] && !signed_by[2]);
+    ck_assert(bytes_equal(text, bytes_of_text(TEXT)));
+    for (size_t at = signed_size; at < all.size; at++) { /* any change: no cosignature */
+        for (unsigned bit = 0; bit < 8; bit++) {
+            all.data[at] ^= (uint8_t)(1U << bit);
+            enum err err = signed_note_check(buf_bytes(&all), keys, 3, signed_by, &text, &note);
+            ck_assert(err != ERR_OK || !signed_by[1]);
+            all.data[at] ^= (uint8_t)(1U << bit);
+        }
+    }
+    keys[1].key = keys[2].key; /* another key under the name: its hash differs, so it is unknown */
+    ck_assert_uint_eq(signed_note_check(buf_bytes(&all), keys, 2, signed_by, &text, &note), ERR_OK);
+    ck_assert(signed_by[0] && !signed_by[1]);
+    keys[1].key = *key_pair_public(witness);
+    keys[1].type = SIGNED_NOTE_PLAIN; /* nor does it count as a plain signature of the same key */
+    ck_assert_uint_eq(signed_note_check(buf_bytes(&all), keys, 2, signed_by, &text, &note), ERR_OK);
+    ck_assert(!signed_by[1]);
+    ck_assert_uint_eq(signed_note_cosign(bytes_of_text("x\n"), "w1", witness, 1, &line),
+                      ERR_INVALID);
+    ck_assert_uint_eq(signed_note_cosign(buf_bytes(&all), "w 1", witness, 1, &line), ERR_INVALID);
+    ck_assert_uint_eq(signed_note_cosign(buf_bytes(&all), "w1", witness, UINT64_MAX, &line),
+                      ERR_INVALID);
+    buf_clear(&line); /* verifier keys say how they sign */
+    char name[SIGNED_NOTE_NAME_MAX + 1];
+    struct signed_note_key back;
+    ck_assert_uint_eq(signed_note_key_format(&keys[2], &line), ERR_OK);
+    ck_assert_uint_eq(signed_note_key_parse(buf_text(&line), name, &back, &note), ERR_OK);
+    ck_assert_uint_eq(back.type, SIGNED_NOTE_COSIGNATURE);
+    ck_assert_str_eq(back.name, "w2.example");
+    ck_assert(public_key_equal(&back.key, &keys[2].key));
+    buf_deinit(&all);
+    buf_deinit(&line);
+    key_pair_destroy(log);
+    key_pair_destroy(witness);
+    key_pair_destroy(other);
+}
+END_TEST
+
 int main(void)
 {
     crypto_start();
@@ -293,6 +355,7 @@ int main(void)
     tcase_add_test(rules, test_sealed_boxes_and_salts);
     tcase_add_test(rules, test_signed_note_vector);
     tcase_add_test(rules, test_checkpoints);
+    tcase_add_test(rules, test_cosignatures);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
