@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/settlement/internal.h"
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
-#include "shared/journal/journal.h"
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 #include "shared/merkle/merkle.h"
@@ -14,31 +14,6 @@
 
 enum { REPLAY_COMMIT_ENTRIES = 1000, SNAPSHOT_BLOCKS = 1000 };
 #define SNAPSHOT_MAX (UINT64_C(1) << 30) /* bytes */
-
-struct block {
-    uint64_t last_index;
-    struct digest leaf; /* of its header, in the header log */
-};
-
-struct settlement {
-    struct ledger *ledger;
-    struct journal *journal;
-    struct settlement_store *store;
-    struct blob_store *blobs;
-    const struct key_pair *sequencer;
-    struct ledger_effects effects;
-    struct buf entry;
-    struct buf checkpoint;
-    struct block *blocks;
-    size_t block_count, block_capacity;
-    uint64_t snapshot_blocks, snapshot_height;
-    uint64_t checkpoint_height;
-    uint64_t replayed;
-    bool broken; /* state and disk differ: nothing may be answered any more */
-    char log_folder[FILE_PATH_SIZE];
-    char index_folder[FILE_PATH_SIZE];
-    char checkpoint_path[FILE_PATH_SIZE];
-};
 
 static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
 {
@@ -143,6 +118,7 @@ static enum err state_load(struct settlement *settlement, struct bytes genesis, 
     ledger_destroy(settlement->ledger);
     settlement->ledger = restored;
     settlement->snapshot_height = head.height;
+    settlement->final = mark.index; /* the index holds only what was final */
     return ERR_OK;
 }
 
@@ -166,6 +142,7 @@ static enum err index_commit(struct settlement *settlement, struct note *note)
     const struct settlement_store_mark mark = {
         .chain_id = head.chain_id, .index = head.index, .entry_hash = head.entry_hash};
     enum err err = settlement_store_mark_put(settlement->store, &mark, note);
+    settlement->indexed = head.index;
     if (err == ERR_OK && head.sealed_index == head.index &&
         head.height >= settlement->snapshot_height + settlement->snapshot_blocks) {
         struct buf snapshot;
@@ -179,12 +156,13 @@ static enum err index_commit(struct settlement *settlement, struct note *note)
     return err ? err : settlement_store_commit(settlement->store, note);
 }
 
-static enum err replay(struct settlement *settlement, struct note *note)
+enum err settlement_replay(struct settlement *settlement, uint64_t until, bool final,
+                           struct note *note)
 {
     struct ledger_head head;
     struct ledger_blobs blobs = blobs_of(settlement);
     ledger_head(settlement->ledger, &head);
-    for (uint64_t i = head.index; i < journal_count(settlement->journal); i++) {
+    for (uint64_t i = head.index; i < until; i++) {
         buf_clear(&settlement->entry);
         enum err err = journal_read(settlement->journal, i, &settlement->entry, note);
         err = err ? err
@@ -194,15 +172,37 @@ static enum err replay(struct settlement *settlement, struct note *note)
             return note_wrap(note, err, "entry %llu of the journal", (unsigned long long)i + 1);
         }
         err = entry_index(settlement, note);
-        settlement->replayed++;
-        if (err == ERR_OK && settlement->replayed % REPLAY_COMMIT_ENTRIES == 0) {
+        if (err != ERR_OK) {
+            return err;
+        }
+        if (final) {
+            settlement->final = settlement->effects.index;
+            settlement->replayed++;
+        }
+        if (final && settlement->replayed % REPLAY_COMMIT_ENTRIES == 0) {
             err = index_commit(settlement, note);
         }
         if (err != ERR_OK) {
             return err;
         }
     }
-    return index_commit(settlement, note);
+    return ERR_OK;
+}
+
+/* Applies what is known to be final at the start: everything, when there are no other replicas. */
+static enum err replay_all(struct settlement *settlement, uint64_t final, struct note *note)
+{
+    uint64_t until = journal_count(settlement->journal);
+    final = final > settlement->final ? final : settlement->final;
+    settlement->final = 0;
+    if (settlement->agreement != NULL && final < until) {
+        until = final;
+    }
+    enum err err = settlement_replay(settlement, until, true, note);
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    settlement->final = head.index;
+    return err ? err : index_commit(settlement, note);
 }
 
 static enum err checkpoint_write(struct settlement *settlement, struct note *note)
@@ -225,7 +225,9 @@ static enum err folders_open(struct settlement *settlement, const char *folder, 
 {
     const struct journal_options journal = {.folder = settlement->log_folder};
     enum err err = file_path(settlement->log_folder, "%s/log", folder);
-    err = err ? err : file_path(settlement->index_folder, "%s/index", folder);
+    if (err == ERR_OK && settlement->index_folder[0] == '\0') {
+        err = file_path(settlement->index_folder, "%s/index", folder);
+    }
     err = err ? err : file_path(settlement->checkpoint_path, "%s/checkpoint", folder);
     err = err ? err : file_make_folders(folder, note);
     err = err ? err : journal_open(&journal, &settlement->journal, note);
@@ -254,14 +256,17 @@ enum err settlement_open(const struct settlement_options *options,
     settlement->sequencer = options->sequencer;
     settlement->snapshot_blocks =
         options->snapshot_blocks == 0 ? SNAPSHOT_BLOCKS : options->snapshot_blocks;
-    enum err err = ledger_create(options->genesis, &settlement->ledger, note);
+    settlement->agreement = options->agreement;
+    enum err err = file_path(settlement->index_folder, "%s",
+                             options->index_folder == NULL ? "" : options->index_folder);
+    err = err ? err : ledger_create(options->genesis, &settlement->ledger, note);
     if (err == ERR_OK && !public_key_equal(&ledger_parameters(settlement->ledger)->sequencer,
                                            key_pair_public(options->sequencer))) {
         err = note_set(note, ERR_DENIED, "the sequencer's key is not the one in the genesis file");
     }
     err = err ? err : folders_open(settlement, options->folder, note);
     err = err ? err : state_load(settlement, options->genesis, note);
-    err = err ? err : replay(settlement, note);
+    err = err ? err : replay_all(settlement, options->final, note);
     err = err ? err : checkpoint_write(settlement, note);
     if (err != ERR_OK) {
         settlement_close(settlement);
@@ -318,10 +323,10 @@ uint64_t settlement_torn_size(const struct settlement *settlement)
 
 /* ---- taking transactions ------------------------------------------------------------------------ */
 
-static enum err fail(struct settlement *settlement, enum err err, struct note *note)
+enum err settlement_fail(struct settlement *settlement, enum err err, struct note *note)
 {
-    settlement->broken = true;
-    return note_wrap(note, err == ERR_OK ? ERR_IO : err, "the ledger cannot be written");
+    settlement->broken = err == ERR_OK ? ERR_IO : err;
+    return note_wrap(note, settlement->broken, "the ledger cannot be written");
 }
 
 /* Applies settlement->entry and appends it to the journal. Refusals leave everything as it was. */
@@ -336,11 +341,11 @@ static enum err take(struct settlement *settlement, struct note *note)
     }
     err = journal_append(settlement->journal, entry, &at, note);
     if (err != ERR_OK) {
-        return fail(settlement, ERR_IO, note);
+        return settlement_fail(settlement, ERR_IO, note);
     }
     CHECK(at + 1 == settlement->effects.index);
     err = entry_index(settlement, note);
-    return err ? fail(settlement, ERR_IO, note) : ERR_OK;
+    return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;
 }
 
 enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx, uint64_t now_ms,
@@ -349,7 +354,7 @@ enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx
     struct ledger_head head;
     struct settlement_result result = {.repeated = true};
     if (settlement->broken) {
-        return note_set(note, ERR_IO, "the ledger cannot be written");
+        return note_set(note, settlement->broken, "the ledger cannot be written");
     }
     ledger_head(settlement->ledger, &head);
     enum err err = ledger_signed_tx_id(&head.chain_id, signed_tx, &result.tx, note);
@@ -377,21 +382,35 @@ enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx
 enum err settlement_sync(struct settlement *settlement, struct note *note)
 {
     if (settlement->broken) {
-        return note_set(note, ERR_IO, "the ledger cannot be written");
+        return note_set(note, settlement->broken, "the ledger cannot be written");
     }
-    if (settlement_durable(settlement) == journal_count(settlement->journal) &&
+    struct ledger_head head;
+    const struct settlement_agreement *agreement = settlement->agreement;
+    ledger_head(settlement->ledger, &head);
+    if (settlement->final == head.index && settlement->indexed == head.index &&
         settlement->checkpoint_height == settlement->block_count) {
         return ERR_OK;
     }
-    enum err err = journal_sync(settlement->journal, note);
+    enum err err = ERR_OK;
+    if (settlement->final < head.index) {
+        if (agreement != NULL) {
+            agreement->offer(agreement->context, head.index);
+        }
+        err = journal_sync(settlement->journal, note);
+        if (err == ERR_OK && agreement != NULL &&
+            agreement->wait(agreement->context, head.index, note) != ERR_OK) {
+            return settlement_fail(settlement, ERR_UNAVAILABLE, note);
+        }
+        settlement->final = err ? settlement->final : head.index;
+    }
     err = err ? err : index_commit(settlement, note);
     err = err ? err : checkpoint_write(settlement, note);
-    return err ? fail(settlement, ERR_IO, note) : ERR_OK;
+    return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;
 }
 
 uint64_t settlement_durable(const struct settlement *settlement)
 {
-    return journal_synced_count(settlement->journal);
+    return settlement->final;
 }
 
 bool settlement_wants_seal(const struct settlement *settlement)
@@ -404,7 +423,7 @@ bool settlement_wants_seal(const struct settlement *settlement)
 enum err settlement_seal(struct settlement *settlement, uint64_t now_ms, struct note *note)
 {
     if (settlement->broken) {
-        return note_set(note, ERR_IO, "the ledger cannot be written");
+        return note_set(note, settlement->broken, "the ledger cannot be written");
     }
     buf_clear(&settlement->entry);
     enum err err = ledger_make_seal(settlement->ledger, now_ms, &settlement->entry);

@@ -23,12 +23,27 @@
 
 struct settlement;
 
+/* How replicas agree on what is final: settlement_sync() puts it around its own sync. */
+struct settlement_agreement {
+    void *context;
+    /* Entries up to count are in the journal, not yet on our disk: offer them to the others. */
+    void (*offer)(void *context, uint64_t count);
+    /* They are on our disk: returns when they are final. An error: we are not the sequencer any more,
+     * and nothing beyond what was final before may be shown. */
+    enum err (*wait)(void *context, uint64_t count, struct note *note);
+};
+
 struct settlement_options {
     const char *folder;               /* made when missing */
+    const char *index_folder;         /* of the derived index; NULL: folder/index */
     struct bytes genesis;             /* the file's bytes; copied */
     struct blob_store *blobs;         /* borrowed */
     const struct key_pair *sequencer; /* borrowed; must be the genesis's sequencer_key */
     uint64_t snapshot_blocks;         /* blocks between snapshots; 0: 1,000 */
+    /* NULL: the only replica, all of the journal is final. Else borrowed, and entries of the journal
+     * beyond `final` (and beyond what the index knows to be final) are not applied at opening. */
+    const struct settlement_agreement *agreement;
+    uint64_t final;
 };
 
 /* Recovers from the journal: loads the last snapshot, replays what follows, rebuilds the index where
@@ -58,10 +73,26 @@ MUST_USE enum err settlement_submit(struct settlement *settlement, struct bytes 
                                     uint64_t now_ms, struct settlement_result *out_result,
                                     struct note *note);
 
-/* Puts everything taken so far on disk, and the checkpoint of the last block. */
+/* Puts everything taken so far on disk, waits until it is final, and signs the checkpoint of the last
+ * block. ERR_UNAVAILABLE: deposed; close and open again. */
 MUST_USE enum err settlement_sync(struct settlement *settlement, struct note *note);
-/* Entries known to be on disk. */
+/* Entries that are final: on disk here, or at a majority of replicas. */
 uint64_t settlement_durable(const struct settlement *settlement);
+
+/* ---- as one of several replicas ---- */
+
+/* Its journal, for replication; borrowed. */
+struct journal *settlement_journal(struct settlement *settlement);
+/* Applies the journal's entries up to index: they are final. ERR_NOT_FOUND: a batch's blob is not at
+ * hand yet, what came before it is applied; any other error: this replica's state cannot be right. */
+MUST_USE enum err settlement_follow(struct settlement *settlement, uint64_t index,
+                                    struct note *note);
+/* Becomes the sequencer of epoch: applies the rest of the journal and closes a block in the new epoch,
+ * whose seal makes all of it final. ERR_UNAVAILABLE: deposed again. */
+MUST_USE enum err settlement_lead(struct settlement *settlement, uint64_t epoch, uint64_t now_ms,
+                                  struct note *note);
+/* RFC 6962 leaf of the header of a block, 1..height: what replicas compare. */
+const struct digest *settlement_header_leaf(const struct settlement *settlement, uint64_t height);
 
 /* Should a block be closed: are there transactions in it, or do parts wait for a deadline? */
 bool settlement_wants_seal(const struct settlement *settlement);

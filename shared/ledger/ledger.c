@@ -522,9 +522,14 @@ static Openledger__V1__Entry next_entry(const struct ledger *ledger, uint64_t ti
     Openledger__V1__Entry entry = OPENLEDGER__V1__ENTRY__INIT;
     entry.index = ledger->head.index + 1;
     entry.previous = ledger_binary(ledger->head.entry_hash.bytes, DIGEST_SIZE);
-    entry.epoch = ledger->head.epoch;
+    entry.epoch = ledger->epoch > ledger->head.epoch ? ledger->epoch : ledger->head.epoch;
     entry.time_ms = time_ms > ledger->head.time_ms ? time_ms : ledger->head.time_ms;
     return entry;
+}
+
+void ledger_set_epoch(struct ledger *ledger, uint64_t epoch)
+{
+    ledger->epoch = epoch;
 }
 
 enum err ledger_make_entry(const struct ledger *ledger, struct bytes signed_tx, uint64_t time_ms,

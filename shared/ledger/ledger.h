@@ -299,6 +299,9 @@ MUST_USE enum err ledger_check(struct ledger *ledger, struct bytes signed_tx, ui
 MUST_USE enum err ledger_make_entry(const struct ledger *ledger, struct bytes signed_tx,
                                     uint64_t time_ms, struct buf *out);
 MUST_USE enum err ledger_make_seal(const struct ledger *ledger, uint64_t time_ms, struct buf *out);
+/* The epoch of the entries made from now on (the last entry's, when that is higher). No part of the
+ * state: only who sequences has one. */
+void ledger_set_epoch(struct ledger *ledger, uint64_t epoch);
 
 /* SHA-256("openledger/entry/v1" 0x00 entry): also the message id on the stream. */
 void ledger_entry_hash(struct bytes entry, struct digest *out_hash);

@@ -24,6 +24,7 @@ struct ledger {
     struct expiry *expiries;
     size_t expiry_count, expiry_capacity;
     const struct ledger_receipt *waiting; /* no receipt before it (in log order) is waiting */
+    uint64_t epoch;                       /* of entries we make; no part of the state */
 };
 
 /* One entry while it is being applied. */

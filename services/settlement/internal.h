@@ -1,0 +1,41 @@
+/* internal.h - the inside of struct settlement, for the files of this service that are part of it. */
+#pragma once
+
+#include "services/settlement/settlement.h"
+#include "shared/journal/journal.h"
+#include "shared/platform/file.h"
+
+struct block {
+    uint64_t last_index;
+    struct digest leaf; /* of its header, in the header log */
+};
+
+struct settlement {
+    struct ledger *ledger;
+    struct journal *journal;
+    struct settlement_store *store;
+    struct blob_store *blobs;
+    const struct key_pair *sequencer;
+    struct ledger_effects effects;
+    struct buf entry;
+    struct buf checkpoint;
+    struct block *blocks;
+    size_t block_count, block_capacity;
+    uint64_t snapshot_blocks, snapshot_height;
+    uint64_t checkpoint_height;
+    uint64_t replayed;
+    const struct settlement_agreement *agreement;
+    uint64_t final;   /* entries that may be shown */
+    uint64_t indexed; /* entries whose index is committed */
+    enum err broken;  /* state and disk differ, or deposed: nothing may be answered any more */
+    char log_folder[FILE_PATH_SIZE];
+    char index_folder[FILE_PATH_SIZE];
+    char checkpoint_path[FILE_PATH_SIZE];
+};
+
+/* Applies the journal's entries up to until; final: they are, so the index may be committed. Stops at
+ * the first that cannot be applied, what came before it is. */
+MUST_USE enum err settlement_replay(struct settlement *settlement, uint64_t until, bool final,
+                                    struct note *note);
+/* Nothing may be answered from now on. Returns the error, never ERR_OK. */
+enum err settlement_fail(struct settlement *settlement, enum err err, struct note *note);
