@@ -10,6 +10,7 @@
 #include "shared/base/check.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
+#include "shared/lineage/lineage.h"
 #include "shared/merkle/merkle.h"
 
 /* A contribution whose rows are in the index; its place in the array is its number there. */
@@ -114,7 +115,7 @@ static enum err index_one(struct datanet *datanet, struct net *net,
     buf_init(&text, 2 * LEDGER_ROW_SIZE_MAX);
     for (size_t i = 0; i < rows->n_rows && err == ERR_OK; i++) {
         buf_clear(&text);
-        err = datanet_row_check(ledger_bytes(rows->rows[i]->data), &text, note);
+        err = lineage_row_check(ledger_bytes(rows->rows[i]->data), &text, note);
         struct dedupe_row row = {
             .priority = contribution->index, .contribution = net->count, .row = (uint32_t)i};
         err = err != ERR_OK ? err : dedupe_add(net->dedupe, row, buf_bytes(&text));
@@ -170,7 +171,7 @@ static enum err find(const struct net *net, const struct ledger *ledger,
     struct dedupe_row place = {.priority = contribution->index, .row = row};
     struct buf text;
     buf_init(&text, 2 * LEDGER_ROW_SIZE_MAX);
-    enum err err = datanet_row_check(ledger_bytes(rows->rows[row]->data), &text, NULL);
+    enum err err = lineage_row_check(ledger_bytes(rows->rows[row]->data), &text, NULL);
     err =
         err != ERR_OK ? err : dedupe_find(net->dedupe, place, buf_bytes(&text), filter, out_result);
     buf_deinit(&text);

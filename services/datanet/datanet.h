@@ -34,11 +34,6 @@ struct datanet_uploads {
 struct datanet *datanet_create(struct blob_store *blobs, struct datanet_uploads uploads);
 void datanet_destroy(struct datanet *datanet); /* NULL is fine */
 
-/* A row is UTF-8 JSON, an object of one of the three forms {"text"}, {"prompt","completion"},
- * {"messages":[{"role","content"}]}, all texts non-empty, nothing else in it. ERR_INVALID, ERR_LIMIT
- * (LEDGER_ROW_SIZE_MAX). out_text, when not NULL, gets the words alone, for comparison. */
-MUST_USE enum err datanet_row_check(struct bytes row, struct buf *out_text, struct note *note);
-
 /* Is content (a serialised Contribution) exactly what was committed: same datanet, contributor, licence,
  * permission, sizes and root, and every row valid? The note names the first row that is not. */
 MUST_USE enum err datanet_content_check(const struct ledger *ledger,

@@ -5,10 +5,10 @@
 #include "openledger/v1/objects.pb-c.h"
 #include "services/openledger/act.h"
 #include "shared/crypto/sha256.h"
-#include "shared/json/json.h"
 #include "shared/ledger/ledger.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
+#include "shared/lineage/lineage.h"
 #include "shared/platform/clock.h"
 
 enum { CHUNK_SIZE = 256 * 1024, RETRIES_MAX = 40, RETRY_MS = 500 };
@@ -18,17 +18,11 @@ static char *text(const char *borrowed)
     return (char *)(uintptr_t)borrowed;
 }
 
-/* What the datanet would refuse must not be promised on the ledger first. Sizes: ledger/rows.h. */
+/* What the datanet would refuse must not be promised on the ledger first. */
 static enum err check_line(struct cli *cli, size_t row, struct bytes line)
 {
-    struct json *root = NULL;
     struct note note = {""};
-    enum err err =
-        line.size > LEDGER_ROW_SIZE_MAX ? ERR_OK : json_parse(line, line.size, &root, &note);
-    if (err == ERR_OK && root != NULL && json_kind(root) != JSON_KIND_OBJECT) {
-        err = note_set(&note, ERR_INVALID, "not a JSON object");
-    }
-    json_destroy(root);
+    enum err err = lineage_row_check(line, NULL, &note);
     return err == ERR_OK ? err : note_set(&cli->note, err, "row %zu: %.200s", row, note.text);
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "services/openledger/output.h"
+#include "shared/base/base64.h"
 #include "shared/base/check.h"
 #include "shared/base/hex.h"
 #include "shared/json/message.h"
@@ -256,7 +257,17 @@ enum err cli_parse_digest(struct cli *cli, const char *text, const char *what,
         digest_parse(text, out_digest) == ERR_OK) {
         return ERR_OK;
     }
-    return note_set(&cli->note, ERR_INVALID, "%s '%.80s' is not 64 hex digits", what, text);
+    struct buf decoded; /* base64: as --json prints digests, proto3's JSON */
+    buf_init(&decoded, DIGEST_SIZE);
+    enum err err = base64_decode(bytes_of_text(text), true, &decoded);
+    bool whole = err == ERR_OK && decoded.size == DIGEST_SIZE;
+    if (whole) {
+        memcpy(out_digest->bytes, decoded.data, DIGEST_SIZE);
+    }
+    buf_deinit(&decoded);
+    return whole ? ERR_OK
+                 : note_set(&cli->note, ERR_INVALID,
+                            "%s '%.80s' is neither 64 hex digits nor 44 of base64", what, text);
 }
 
 const char *cli_hex(ProtobufCBinaryData field, char out[2 * DIGEST_SIZE + 1])

@@ -7,7 +7,9 @@
 #include "services/openledger/chat.h"
 #include "services/openledger/commands.h"
 #include "services/openledger/output.h"
+#include "shared/base/check.h"
 #include "shared/base/hex.h"
+#include "shared/json/json.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 
@@ -466,6 +468,28 @@ static void print_piece(void *context, const char *piece)
     (void)fflush(stdout);
 }
 
+static void print_answer(const struct chat_answer *answer)
+{
+    char hex[2 * DIGEST_SIZE + 1];
+    struct json_writer writer;
+    struct buf out;
+    buf_init(&out, answer->text.size * 6 + 1024); /* every byte escaped, and the rest */
+    json_writer_init(&writer, &out, true);
+    json_begin_object(&writer);
+    json_write_key(&writer, "text");
+    json_write_text_bytes(&writer, buf_bytes(&answer->text));
+    json_put_text(&writer, "finishReason", answer->finish_reason);
+    json_put_u64(&writer, "promptTokens", answer->prompt_tokens);
+    json_put_u64(&writer, "completionTokens", answer->completion_tokens);
+    json_put_text(&writer, "fee", answer->fee);
+    json_put_text(&writer, "receipt", hex_encode(answer->receipt.bytes, DIGEST_SIZE, hex));
+    json_end_object(&writer);
+    CHECK(out.err == ERR_OK);
+    (void)fwrite(out.data, 1, out.size, stdout);
+    printf("\n");
+    buf_deinit(&out);
+}
+
 int cmd_chat(int argc, char **argv)
 {
     static const struct setting SETTINGS[] = {
@@ -504,9 +528,12 @@ int cmd_chat(int argc, char **argv)
                                    .max_tokens = (uint32_t)settings_u64(cli.settings, "max-tokens"),
                                    .temperature = settings_f64(cli.settings, "temperature"),
                                    .seed = settings_u64(cli.settings, "seed"),
-                                   .on_text = print_piece};
+                                   .on_text = cli.json ? NULL : print_piece};
     enum err err = chat_ask(&request, &answer, &cli.note);
-    if (err == ERR_OK) {
+    if (err == ERR_OK && cli.json) {
+        print_answer(&answer);
+        chat_answer_deinit(&answer);
+    } else if (err == ERR_OK) {
         char hex[2 * DIGEST_SIZE + 1];
         printf("\n");
         (void)fprintf(stderr, "%u + %u tokens, %s OPEN, receipt %s\n", answer.prompt_tokens,

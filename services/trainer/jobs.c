@@ -268,8 +268,9 @@ void jobs_on_progress(struct jobs *jobs, struct bytes data)
     tell(jobs, &progress);
 }
 
-/* What the ledger alone says of a job that is over: for those who come late. */
-static bool final_progress(const struct ledger_job *job, struct jobs_progress *out)
+/* What the ledger says of a job that is over: for those who come late. */
+static bool final_progress(struct jobs *jobs, const struct ledger_job *job,
+                           struct jobs_progress *out)
 {
     if (job->state != LEDGER_JOB_COMPLETED && job->state != LEDGER_JOB_FAILED) {
         return false;
@@ -277,6 +278,10 @@ static bool final_progress(const struct ledger_job *job, struct jobs_progress *o
     bool completed = job->state == LEDGER_JOB_COMPLETED;
     *out = (struct jobs_progress){
         .job = job->id, .step = completed ? job->settings.steps : 0, .steps = job->settings.steps};
+    struct jobs_progress last;
+    if (completed && jobs_progress_get(jobs, &job->id, &last)) {
+        out->loss = last.loss; /* the ledger has no losses: as long as memory or Redis remembers */
+    }
     (void)snprintf(out->state, sizeof out->state, "%s", completed ? "completed" : "failed");
     (void)snprintf(out->detail, sizeof out->detail, "%.*s", JOBS_DETAIL_SIZE - 1, job->reason);
     return true;
@@ -291,7 +296,7 @@ enum err jobs_watch(struct jobs *jobs, struct rpc_call *call, const struct diges
     const struct ledger_job *found = ledger_job(follow_ledger(jobs->options.follow), job);
     CHECK(found != NULL); /* the handler looked */
     struct jobs_progress progress;
-    bool over = final_progress(found, &progress);
+    bool over = final_progress(jobs, found, &progress);
     if (over || jobs_progress_get(jobs, job, &progress)) {
         Openledger__V1__TrainProgress message = jobs_progress_message(&progress);
         enum err err = rpc_send(call, &message);
@@ -317,7 +322,7 @@ void jobs_tick(struct jobs *jobs, uint64_t now_ms)
         struct jobs_progress progress;
         if (rpc_cancelled(watcher->call)) {
             watcher_end(jobs, i - 1, ERR_CANCELLED);
-        } else if (job != NULL && final_progress(job, &progress)) {
+        } else if (job != NULL && final_progress(jobs, job, &progress)) {
             Openledger__V1__TrainProgress message = jobs_progress_message(&progress);
             enum err err = rpc_send(watcher->call, &message);
             if (err != ERR_LIMIT) { /* else the stream is full: next time */

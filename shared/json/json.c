@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "shared/base/check.h"
+#include "shared/base/utf8.h"
 
 static const json_t *inside(const struct json *node)
 {
@@ -50,6 +51,9 @@ enum err json_parse(struct bytes text, size_t size_max, struct json **out_root, 
     }
     if (depth_of(text) > JSON_DEPTH_MAX) {
         return note_set(note, ERR_LIMIT, "JSON text is nested deeper than %d", JSON_DEPTH_MAX);
+    }
+    if (!utf8_valid(text)) {
+        return note_set(note, ERR_INVALID, "JSON text is not UTF-8");
     }
     json_error_t error;
     const char *start = text.size == 0 ? "" : (const char *)text.data;

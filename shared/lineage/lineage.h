@@ -59,6 +59,11 @@ MUST_USE enum err lineage_adapter_pack(const struct lm_adapter *adapter, const c
 
 /* ---- the rows of a dataset version ------------------------------------------------------------ */
 
+/* A row is UTF-8 JSON, an object of one of the three forms {"text"}, {"prompt","completion"},
+ * {"messages":[{"role","content"}]}, all texts non-empty, nothing else in it. ERR_INVALID, ERR_LIMIT
+ * (LEDGER_ROW_SIZE_MAX). out_text, when not NULL, gets the words alone, for comparison. */
+MUST_USE enum err lineage_row_check(struct bytes row, struct buf *out_text, struct note *note);
+
 /* What the ledger says of a version: a copy, so that another thread than the ledger's may load it. */
 struct lineage_contribution {
     struct digest id;

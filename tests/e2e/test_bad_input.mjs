@@ -147,14 +147,23 @@ const tests = {
     const file = rowsFile('body', 'x'.repeat((1 << 20) + 1))
     const reply = execFileSync('curl', ['-sS', '-w', ' %{http_code}', '-H', `Authorization: Bearer ${stack.apiKey}`, '-H', 'Expect: 100-continue', '--data-binary', `@${file}`, `${stack.url}/v1/chat/completions`], { encoding: 'utf8' })
     assert.match(reply, / 413$/)
+    const { error } = JSON.parse(reply.slice(0, -4))
+    assert.equal(error.type, 'invalid_request_error')
+    assert.match(error.message, /1048577 bytes, the limit is 1048576/)
   }),
   'an oversized row': () => unchanged(async () => {
     const file = rowsFile('large.jsonl', row('A small row.') + row('x'.repeat(64 * 1024)))
     assert.match(await refused('datanet', 'contribute', 'tales', file, '--as', 'contributor'), /row 1.*(65536|64 KiB|bytes)|65536/)
   }),
+  'a row of no known form': () => unchanged(async () => {
+    for (const line of ['{"foo": 1}', '{"text": ""}', '{"prompt": "half a row"}', '{"messages": [{"role": "poet", "content": "x"}]}']) {
+      const file = rowsFile('form.jsonl', row('One fine row.') + line + '\n')
+      assert.match(await refused('datanet', 'contribute', 'tales', file, '--as', 'contributor'), /row 1: /)
+    }
+  }),
   'a row that is not UTF-8': () => unchanged(async () => {
     const file = rowsFile('latin.jsonl', Buffer.concat([Buffer.from(row('A fine row.')), Buffer.from('{"text": "caf\xe9"}\n', 'latin1')]))
-    assert.match(await refused('datanet', 'contribute', 'tales', file, '--as', 'contributor'), /row 1.*(UTF-8|decode byte)/)
+    assert.match(await refused('datanet', 'contribute', 'tales', file, '--as', 'contributor'), /row 1.*not UTF-8/)
   }),
   'a truncated safetensors file': () => unchanged(async () => {
     const copy = path.join(stack.home, 'truncated')

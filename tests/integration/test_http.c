@@ -226,9 +226,16 @@ END_TEST
 START_TEST(test_limits_of_http1)
 {
     ck_assert(
-        exchange("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n", " 413 "));
+        exchange("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n", " 413 "));
     struct buf request;
     buf_init(&request, 1 << 20);
+    buf_append_text(&request, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n");
+    for (int i = 0; i < 100001; i++) {
+        buf_append_byte(&request, 'a');
+    }
+    ck_assert_int_eq(buf_append_byte(&request, '\0'), ERR_OK);
+    ck_assert(exchange((const char *)request.data, "has 100001 bytes, the limit is 100000"));
+    buf_clear(&request);
     buf_append_text(&request, "GET /hello HTTP/1.1\r\nHost: x\r\nX: ");
     for (int i = 0; i < 100000; i++) {
         buf_append_byte(&request, 'a');
