@@ -8,7 +8,8 @@
  *     branch = SHA-256(0x01 || bit (u16 BE) || left || right)     bit: the first in which they differ
  *     empty  = 32 zero bytes
  *
- * Hashes are cached and marked stale along the path of a change, so a root costs what changed.
+ * Records are found by key in a hash table (table.h). The trie (trie.h) is brought up to date only
+ * when a root is asked for, with all changes since the last one at once.
  *
  * Changes since the last commit can be undone: an entry applies wholly or not at all. Out of memory
  * aborts: half an entry must not be kept, and a crash is repaired by replaying the log. */
@@ -22,6 +23,7 @@
 #include "shared/base/bytes.h"
 #include "shared/base/digest.h"
 #include "shared/base/err.h"
+#include "shared/base/parallel.h"
 #include "shared/ledger/ledger.h"
 
 enum state_kind { /* part of every key and of snapshots: never renumber */
@@ -61,6 +63,9 @@ struct state;
 struct state *state_create(void);
 void state_destroy(struct state *state);
 
+/* Who computes roots; borrowed. At first: the caller's thread alone. */
+void state_parallel(struct state *state, const struct parallel *parallel);
+
 /* Finds the record with the key fields of *probe (its other fields are ignored), or NULL. */
 const void *state_get(const struct state *state, enum state_kind kind, const void *probe);
 
@@ -78,7 +83,7 @@ void state_rollback(struct state *state);
 /* Walks a kind in the order of adding. previous NULL: the first. */
 const void *state_next(const struct state *state, enum state_kind kind, const void *previous);
 
-/* Nothing uncommitted may be pending (CHECKed), except for state_root. */
+/* Nothing uncommitted may be pending (CHECKed). */
 void state_root(struct state *state, struct digest *out_root);
 void state_root_slow(const struct state *state, struct digest *out_root);
 
@@ -96,8 +101,11 @@ struct state_path {
     struct state_step steps[STATE_PATH_MAX];
 };
 
-/* The trie key of the record with the key fields of *probe. */
+/* The key of the record with the key fields of *probe, in table and trie. */
 void state_key(enum state_kind kind, const void *probe, struct digest *out_key);
+/* For many records at once: derive the keys, have the table's slots fetched, then get. */
+void state_prefetch(const struct state *state, const struct digest *key);
+const void *state_get_key(const struct state *state, const struct digest *key);
 /* Finds the way to key in the state as state_root() hashes it, and appends the found leaf's encoded
  * fields to out_record. ERR_NOT_FOUND: the state is empty. */
 MUST_USE enum err state_path(struct state *state, const struct digest *key,
