@@ -101,7 +101,21 @@ static void rotate_back(const struct lm_pass *pass, float *x, uint32_t heads)
     kernels_rope(net->kernels, pass->parallel, &rope);
 }
 
-/* From dwide (gradient at the mixed values) to dq, dk, dv before rotation. */
+/* Through the head norms, in place. Their weights are frozen (lm_trainer_create_full). */
+static void heads_norm_back(const struct lm_pass *pass, const float *weight, uint32_t heads,
+                            const float *raw, const float *inv, float *dx)
+{
+    struct kernels_rmsnorm_backward args = {.rows = pass->rows * heads,
+                                            .width = pass->net->config.head_dim,
+                                            .x = raw,
+                                            .weight = weight,
+                                            .inv = inv,
+                                            .dy = dx,
+                                            .dx = dx};
+    kernels_rmsnorm_backward(pass->net->kernels, pass->parallel, &args);
+}
+
+/* From dwide (gradient at the mixed values) to dq, dk, dv of the projections. */
 static void attend_back(const struct lm_pass *pass, uint32_t layer)
 {
     const struct lm_config *config = &pass->net->config;
@@ -141,6 +155,13 @@ static void attend_back(const struct lm_pass *pass, uint32_t layer)
     kernels_attention_backward(pass->net->kernels, pass->parallel, &attention);
     rotate_back(pass, acts->dq, config->head_count);
     rotate_back(pass, acts->dk, config->kv_head_count);
+    if (lm_has_head_norms(config)) {
+        const struct lm_net *net = pass->net;
+        const float *norm_q = net->values + net->tensors[lm_tensor_layer(layer, LM_NORM_Q)].offset;
+        const float *norm_k = net->values + net->tensors[lm_tensor_layer(layer, LM_NORM_K)].offset;
+        heads_norm_back(pass, norm_q, config->head_count, saved->q_raw, saved->q_inv, acts->dq);
+        heads_norm_back(pass, norm_k, config->kv_head_count, saved->k_raw, saved->k_inv, acts->dk);
+    }
 }
 
 static void layer_back(const struct lm_pass *pass, const struct lm_gradient *gradient,

@@ -1,19 +1,62 @@
-/* config.c - see config.h. */
+/* config.c - bounds, canonical text, frequencies. See config.h; config_read.c parses. */
 #include "shared/lm/config.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "kernels/kernels.h"
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
 
+static const struct {
+    const char *type, *class;
+} NAMES[LM_ARCHITECTURE_COUNT] = {[LM_LLAMA] = {"llama", "LlamaForCausalLM"},
+                                  [LM_MISTRAL] = {"mistral", "MistralForCausalLM"},
+                                  [LM_QWEN2] = {"qwen2", "Qwen2ForCausalLM"},
+                                  [LM_QWEN3] = {"qwen3", "Qwen3ForCausalLM"}};
+
+const char *lm_architecture_type(enum lm_architecture architecture)
+{
+    CHECK(architecture < LM_ARCHITECTURE_COUNT);
+    return NAMES[architecture].type;
+}
+
+const char *lm_architecture_class(enum lm_architecture architecture)
+{
+    CHECK(architecture < LM_ARCHITECTURE_COUNT);
+    return NAMES[architecture].class;
+}
+
 struct bound {
     const char *name;
     uint32_t value, min, max;
 };
+
+static enum err scaling_check(const struct lm_rope_scaling *rope, struct note *note)
+{
+    if (rope->factor == 0.0F) {
+        return ERR_OK;
+    }
+    if (!(rope->factor >= 1.0F && rope->factor <= 1024.0F)) {
+        return note_set(note, ERR_RANGE, "rope factor is %g, allowed are 1 to 1024",
+                        (double)rope->factor);
+    }
+    if (!(rope->low_frequency > 0.0F && rope->low_frequency < rope->high_frequency &&
+          rope->high_frequency <= 1024.0F)) {
+        return note_set(note, ERR_RANGE,
+                        "low_freq_factor %g and high_freq_factor %g are not ascending in (0, 1024]",
+                        (double)rope->low_frequency, (double)rope->high_frequency);
+    }
+    if (rope->original_context < 1 || rope->original_context > LM_CONTEXT_MAX) {
+        return note_set(note, ERR_RANGE,
+                        "original_max_position_embeddings is %u, allowed are 1 to %u",
+                        rope->original_context, LM_CONTEXT_MAX);
+    }
+    return ERR_OK;
+}
 
 enum err lm_config_check(const struct lm_config *config, struct note *note)
 {
@@ -52,173 +95,31 @@ enum err lm_config_check(const struct lm_config *config, struct note *note)
         return note_set(note, ERR_RANGE, "bos or eos token is outside the vocabulary of %u",
                         config->vocab);
     }
-    return ERR_OK;
+    CHECK(config->architecture < LM_ARCHITECTURE_COUNT);
+    return scaling_check(&config->rope, note);
 }
 
-/* Keeps what is absent; refuses what does not fit 32 bits. */
-static enum err opt_u32(const struct json *root, const char *key, uint32_t *value,
-                        struct note *note)
+void lm_rope_frequencies(const struct lm_config *config, float *out)
 {
-    uint64_t wide = *value;
-    enum err err = json_opt_u64(root, key, &wide, note);
-    if (err == ERR_OK && wide > UINT32_MAX) {
-        err = note_set(note, ERR_RANGE, "%s is %llu, far too large", key, (unsigned long long)wide);
+    kernels_rope_frequencies((double)config->rope_theta, config->head_dim, out);
+    const struct lm_rope_scaling *rope = &config->rope;
+    if (rope->factor == 0.0F) {
+        return;
     }
-    if (err == ERR_OK) {
-        *value = (uint32_t)wide;
-    }
-    return err;
-}
-
-/* A token id: a number, null, or (eos) a list whose first entry counts. */
-static enum err token_id(const struct json *root, const char *key, uint32_t *out, struct note *note)
-{
-    const struct json *node = json_member(root, key);
-    *out = LM_NO_TOKEN;
-    if (node != NULL && json_kind(node) == JSON_KIND_ARRAY) {
-        node = json_item(node, 0);
-    }
-    if (node == NULL || json_kind(node) == JSON_KIND_NULL) {
-        return ERR_OK;
-    }
-    int64_t id = json_as_i64(node, -1);
-    if (id < 0 || id >= (int64_t)LM_VOCAB_MAX) {
-        return note_set(note, ERR_INVALID, "%s is not a token id", key);
-    }
-    *out = (uint32_t)id;
-    return ERR_OK;
-}
-
-/* Fields that change the arithmetic and that we implement for one value only. */
-static enum err fixed_fields(const struct json *root, struct note *note)
-{
-    const char *type = "llama";
-    const char *activation = "silu";
-    bool bias[2] = {false, false};
-    double parallel = 1.0;
-    enum err err = json_opt_text(root, "model_type", &type, note);
-    if (err == ERR_OK) {
-        err = json_opt_text(root, "hidden_act", &activation, note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_bool(root, "attention_bias", &bias[0], note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_bool(root, "mlp_bias", &bias[1], note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_double(root, "pretraining_tp", &parallel, note);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (strcmp(type, "llama") != 0) {
-        return note_set(note, ERR_INVALID, "model_type '%.40s' is not supported, only llama", type);
-    }
-    if (strcmp(activation, "silu") != 0) {
-        return note_set(note, ERR_INVALID, "hidden_act '%.40s' is not supported, only silu",
-                        activation);
-    }
-    if (bias[0] || bias[1]) {
-        return note_set(note, ERR_INVALID, "%s is not supported",
-                        bias[0] ? "attention_bias" : "mlp_bias");
-    }
-    if (parallel != 1.0) {
-        return note_set(note, ERR_INVALID, "pretraining_tp other than 1 is not supported");
-    }
-    static const char *const UNSUPPORTED[] = {"rope_scaling", "quantization_config",
-                                              "sliding_window", "num_local_experts"};
-    for (size_t i = 0; i < sizeof UNSUPPORTED / sizeof UNSUPPORTED[0]; i++) {
-        const struct json *node = json_member(root, UNSUPPORTED[i]);
-        if (node != NULL && json_kind(node) != JSON_KIND_NULL) {
-            return note_set(note, ERR_INVALID, "%s is not supported", UNSUPPORTED[i]);
+    double context = rope->original_context;
+    double low = (double)rope->low_frequency;
+    double high = (double)rope->high_frequency;
+    for (uint32_t i = 0; i < config->head_dim / 2; i++) {
+        double frequency = (double)out[i];
+        double turns = context * frequency / (2.0 * M_PI); /* in the original context */
+        double slow = frequency / (double)rope->factor;
+        if (turns < low) {
+            out[i] = (float)slow;
+        } else if (turns <= high) {
+            double smooth = (turns - low) / (high - low);
+            out[i] = (float)((1.0 - smooth) * slow + smooth * frequency);
         }
     }
-    return ERR_OK;
-}
-
-static enum err config_fields(const struct json *root, struct lm_config *config, struct note *note)
-{
-    static const char *const REQUIRED[] = {"hidden_size", "intermediate_size", "num_hidden_layers",
-                                           "num_attention_heads", "vocab_size"};
-    for (size_t i = 0; i < sizeof REQUIRED / sizeof REQUIRED[0]; i++) {
-        if (json_member(root, REQUIRED[i]) == NULL) {
-            return note_set(note, ERR_INVALID, "%s is missing", REQUIRED[i]);
-        }
-    }
-    double epsilon = 1e-6;
-    double theta = 10000.0;
-    config->context = 2048;
-    enum err err = opt_u32(root, "hidden_size", &config->hidden, note);
-    if (err == ERR_OK) {
-        err = opt_u32(root, "intermediate_size", &config->ffn, note);
-    }
-    if (err == ERR_OK) {
-        err = opt_u32(root, "num_hidden_layers", &config->layer_count, note);
-    }
-    if (err == ERR_OK) {
-        err = opt_u32(root, "num_attention_heads", &config->head_count, note);
-    }
-    config->kv_head_count = config->head_count;
-    config->head_dim = config->head_count == 0 ? 0 : config->hidden / config->head_count;
-    if (err == ERR_OK) {
-        err = opt_u32(root, "num_key_value_heads", &config->kv_head_count, note);
-    }
-    if (err == ERR_OK) {
-        err = opt_u32(root, "head_dim", &config->head_dim, note);
-    }
-    if (err == ERR_OK) {
-        err = opt_u32(root, "vocab_size", &config->vocab, note);
-    }
-    if (err == ERR_OK) {
-        err = opt_u32(root, "max_position_embeddings", &config->context, note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_double(root, "rms_norm_eps", &epsilon, note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_double(root, "rope_theta", &theta, note);
-    }
-    if (err == ERR_OK) {
-        err = json_opt_bool(root, "tie_word_embeddings", &config->tied, note);
-    }
-    if (err == ERR_OK) {
-        err = token_id(root, "bos_token_id", &config->bos, note);
-    }
-    if (err == ERR_OK) {
-        err = token_id(root, "eos_token_id", &config->eos, note);
-    }
-    config->norm_epsilon = (float)epsilon;
-    config->rope_theta = (float)theta;
-    return err;
-}
-
-enum err lm_config_parse(struct bytes json, struct lm_config *out, struct note *note)
-{
-    struct json *root = NULL;
-    enum err err = json_parse(json, LM_CONFIG_SIZE_MAX, &root, note);
-    if (err != ERR_OK) {
-        return note_wrap(note, err, "config.json");
-    }
-    struct lm_config config = {0};
-    if (json_kind(root) != JSON_KIND_OBJECT) {
-        err = note_set(note, ERR_INVALID, "not an object");
-    }
-    if (err == ERR_OK) {
-        err = fixed_fields(root, note);
-    }
-    if (err == ERR_OK) {
-        err = config_fields(root, &config, note);
-    }
-    if (err == ERR_OK) {
-        err = lm_config_check(&config, note);
-    }
-    json_destroy(root);
-    if (err != ERR_OK) {
-        return note_wrap(note, err, "config.json");
-    }
-    *out = config;
-    return ERR_OK;
 }
 
 static void token_write(struct json_writer *writer, const char *key, uint32_t token)
@@ -243,6 +144,21 @@ static void float_write(struct json_writer *writer, const char *key, float value
     json_put_double(writer, key, (double)value);
 }
 
+static void scaling_write(struct json_writer *writer, const struct lm_rope_scaling *rope)
+{
+    if (rope->factor == 0.0F) {
+        return;
+    }
+    json_write_key(writer, "rope_scaling");
+    json_begin_object(writer);
+    json_put_text(writer, "rope_type", "llama3");
+    float_write(writer, "factor", rope->factor);
+    float_write(writer, "low_freq_factor", rope->low_frequency);
+    float_write(writer, "high_freq_factor", rope->high_frequency);
+    json_put_u64(writer, "original_max_position_embeddings", rope->original_context);
+    json_end_object(writer);
+}
+
 enum err lm_config_write(const struct lm_config *config, struct buf *out)
 {
     struct json_writer writer;
@@ -250,9 +166,9 @@ enum err lm_config_write(const struct lm_config *config, struct buf *out)
     json_begin_object(&writer);
     json_write_key(&writer, "architectures");
     json_begin_array(&writer);
-    json_write_text(&writer, "LlamaForCausalLM");
+    json_write_text(&writer, NAMES[config->architecture].class);
     json_end_array(&writer);
-    json_put_text(&writer, "model_type", "llama");
+    json_put_text(&writer, "model_type", NAMES[config->architecture].type);
     json_put_u64(&writer, "hidden_size", config->hidden);
     json_put_u64(&writer, "intermediate_size", config->ffn);
     json_put_u64(&writer, "num_hidden_layers", config->layer_count);
@@ -265,8 +181,16 @@ enum err lm_config_write(const struct lm_config *config, struct buf *out)
     float_write(&writer, "rope_theta", config->rope_theta);
     json_put_bool(&writer, "tie_word_embeddings", config->tied);
     json_put_text(&writer, "hidden_act", "silu");
-    json_put_bool(&writer, "attention_bias", false);
-    json_put_bool(&writer, "mlp_bias", false);
+    if (config->architecture == LM_LLAMA || config->architecture == LM_QWEN3) {
+        json_put_bool(&writer, "attention_bias", false);
+    }
+    if (config->architecture == LM_LLAMA) {
+        json_put_bool(&writer, "mlp_bias", false);
+    } else {
+        json_write_key(&writer, "sliding_window"); /* absent would mean 4096 for Mistral */
+        json_write_null(&writer);
+    }
+    scaling_write(&writer, &config->rope);
     token_write(&writer, "bos_token_id", config->bos);
     token_write(&writer, "eos_token_id", config->eos);
     json_put_text(&writer, "torch_dtype", "bfloat16");
@@ -279,6 +203,8 @@ uint64_t lm_config_weights(const struct lm_config *config)
     uint64_t hidden = config->hidden;
     uint64_t layer = hidden * (2ULL * lm_query_width(config) + 2ULL * lm_kv_width(config) +
                                3ULL * config->ffn + 2);
+    layer += lm_has_bias(config) ? lm_query_width(config) + 2ULL * lm_kv_width(config) : 0;
+    layer += lm_has_head_norms(config) ? 2ULL * config->head_dim : 0;
     uint64_t tables = (config->tied ? 1U : 2U) * hidden * config->vocab;
     return tables + config->layer_count * layer + hidden;
 }

@@ -1,9 +1,14 @@
 /* config.h - the shape of a Llama-family model, read from a Hugging Face config.json.
  *
- * Why strict: a field we do not implement would change the numbers silently, so it is an error that
- * names the field. Every dimension is bounded before anything is allocated from it.
+ * Known are model_type llama (Llama 2 and 3, TinyLlama, SmolLM), mistral, qwen2 (biases on q, k, v)
+ * and qwen3 (norms on each query and key head). Why strict: a field we do not implement would change
+ * the numbers silently, so every field that is not known to be harmless is an error that names it
+ * and its value. Every dimension is bounded before anything is allocated from it.
  *
- * Source: transformers' LlamaConfig. Pure; any function may run on any thread. */
+ * A sliding window is not implemented: the context ends where the window would begin to matter.
+ *
+ * Source: transformers' LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, modeling_rope_utils.
+ * Pure; any function may run on any thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,6 +30,17 @@ struct note;
 #define LM_CONFIG_SIZE_MAX 65536U /* bytes of a config.json */
 #define LM_NO_TOKEN UINT32_MAX    /* an absent bos or eos */
 
+enum lm_architecture { LM_LLAMA, LM_MISTRAL, LM_QWEN2, LM_QWEN3, LM_ARCHITECTURE_COUNT };
+
+/* rope_type "llama3": rotary frequencies whose wavelength exceeds original_context / low_frequency
+ * are divided by factor, those below original_context / high_frequency stay, between them a blend. */
+struct lm_rope_scaling {
+    float factor;         /* >= 1; 0: frequencies are not scaled and the rest is 0 */
+    float low_frequency;  /* low_freq_factor, > 0 */
+    float high_frequency; /* high_freq_factor, > low_frequency */
+    uint32_t original_context;
+};
+
 /* All counts are at least 1 and at most their maximum above. */
 struct lm_config {
     uint32_t hidden;        /* width of the residual stream */
@@ -34,12 +50,14 @@ struct lm_config {
     uint32_t kv_head_count; /* key and value heads */
     uint32_t head_dim;      /* even */
     uint32_t vocab;         /* rows of the embedding */
-    uint32_t context;       /* max_position_embeddings: positions 0..context-1 */
+    uint32_t context;       /* positions 0..context-1: max_position_embeddings, or the window */
     float norm_epsilon;     /* rms_norm_eps, in (0, 1) */
     float rope_theta;       /* > 1 */
     bool tied;              /* the output head is the embedding */
     uint32_t bos;           /* LM_NO_TOKEN when absent */
     uint32_t eos;           /* LM_NO_TOKEN when absent; the first, when the file lists several */
+    enum lm_architecture architecture;
+    struct lm_rope_scaling rope;
 };
 
 /* Reads config.json. Returns ERR_INVALID (not JSON, missing or unsupported field; the note names it)
@@ -63,6 +81,25 @@ static inline uint32_t lm_query_width(const struct lm_config *config)
 {
     return config->head_count * config->head_dim;
 }
+
+/* Do the query, key and value projections add a bias? */
+static inline bool lm_has_bias(const struct lm_config *config)
+{
+    return config->architecture == LM_QWEN2;
+}
+
+/* Is every query and key head normalised before rotation? */
+static inline bool lm_has_head_norms(const struct lm_config *config)
+{
+    return config->architecture == LM_QWEN3;
+}
+
+/* "llama" and "LlamaForCausalLM", as config.json says it. */
+const char *lm_architecture_type(enum lm_architecture architecture);
+const char *lm_architecture_class(enum lm_architecture architecture);
+
+/* Rotary frequencies, scaled as the config says; out has head_dim / 2 floats. */
+void lm_rope_frequencies(const struct lm_config *config, float *out);
 
 /* Number of weights, the shared embedding counted once. */
 uint64_t lm_config_weights(const struct lm_config *config);

@@ -19,10 +19,21 @@
 
 #define LM_HEAD_ROWS 256U /* rows of logits held at once when the loss is computed */
 
-/* Tensors of one layer: the seven projections, then the two norms. */
-enum { LM_NORM_ATTENTION = LM_PROJECTION_COUNT, LM_NORM_FFN, LM_LAYER_TENSORS };
+/* Tensors of one layer: the seven projections, the two norms, then what only some architectures
+ * have: biases of q, k, v (lm_has_bias), norms of query and key heads (lm_has_head_norms). */
+enum {
+    LM_NORM_ATTENTION = LM_PROJECTION_COUNT,
+    LM_NORM_FFN,
+    LM_BIAS_Q,
+    LM_BIAS_K,
+    LM_BIAS_V,
+    LM_NORM_Q,
+    LM_NORM_K,
+    LM_LAYER_TENSORS
+};
 
-/* One tensor's place in the weight vector. A norm is 1 x columns. */
+/* One tensor's place in the weight vector. Norms and biases are 1 x columns; what the architecture
+ * does not have is 0 x 0. */
 struct lm_tensor {
     size_t offset;        /* floats into values */
     size_t packed_offset; /* floats into packed; matrices only */
@@ -31,7 +42,7 @@ struct lm_tensor {
 };
 
 /* Weights and tables. The weight vector holds: embedding; per layer q, k, v, o, gate, up, down,
- * attention norm, ffn norm; final norm; head unless tied. */
+ * attention norm, ffn norm, the biases and head norms there are; final norm; head unless tied. */
 struct lm_net {
     struct lm_config config;
     const struct kernels *kernels;
@@ -112,6 +123,8 @@ struct lm_layer_acts {
     float *x;                       /* residual stream before the layer */
     float *norm1, *inv1;            /* normalised input of attention */
     float *q, *k, *v;               /* after rotation */
+    float *q_raw, *k_raw;           /* before the head norms; q and k unless saved */
+    float *q_inv, *k_inv;           /* of the head norms; saved only */
     float *attention, *stats;       /* mixed values; softmax statistics */
     float *mid;                     /* residual stream between attention and feed-forward */
     float *norm2, *inv2;            /* normalised input of the feed-forward block */

@@ -98,11 +98,25 @@ static void lora_task(void *argument, uint32_t index)
     }
 }
 
-/* y = W x + scale * (B (A x)), the one order of rounding everywhere. */
+/* y += bias, row by row. */
+static void bias_add(const struct lm_pass *pass, uint32_t layer, uint32_t which, float *y)
+{
+    const struct lm_tensor *bias = &pass->net->tensors[lm_tensor_layer(layer, which)];
+    for (size_t row = 0; row < pass->rows; row++) {
+        float *to = y + row * bias->columns;
+        kernels_add(pass->net->kernels, &parallel_serial, bias->columns, to,
+                    pass->net->values + bias->offset, to);
+    }
+}
+
+/* y = (W x + bias) + scale * (B (A x)), the one order of rounding everywhere. */
 static void project(const struct lm_pass *pass, uint32_t layer, enum lm_projection projection,
                     const float *x, float *y)
 {
     base_product(pass->net, pass->parallel, lm_tensor_layer(layer, projection), x, pass->rows, y);
+    if (projection <= LM_V && lm_has_bias(&pass->net->config)) {
+        bias_add(pass, layer, LM_BIAS_Q + (uint32_t)projection, y);
+    }
     struct lora_work work = {.pass = pass,
                              .module = layer * LM_PROJECTION_COUNT + projection,
                              .x = x,
@@ -165,13 +179,28 @@ static void rotate(const struct lm_pass *pass, float *x, uint32_t heads)
     kernels_rope(net->kernels, pass->parallel, &rope);
 }
 
+/* Every head of x by itself; inv may be NULL. */
+static void heads_norm(const struct lm_pass *pass, const float *weight, uint32_t heads,
+                       const float *x, float *y, float *inv)
+{
+    const struct lm_config *config = &pass->net->config;
+    kernels_rmsnorm(pass->net->kernels, pass->parallel, pass->rows * heads, config->head_dim,
+                    config->norm_epsilon, x, weight, y, inv);
+}
+
 static void attend(const struct lm_pass *pass, uint32_t layer)
 {
     const struct lm_config *config = &pass->net->config;
     const struct lm_layer_acts *acts = &pass->acts->layers[layer];
-    project(pass, layer, LM_Q, acts->norm1, acts->q);
-    project(pass, layer, LM_K, acts->norm1, acts->k);
+    project(pass, layer, LM_Q, acts->norm1, acts->q_raw);
+    project(pass, layer, LM_K, acts->norm1, acts->k_raw);
     project(pass, layer, LM_V, acts->norm1, acts->v);
+    if (lm_has_head_norms(config)) {
+        heads_norm(pass, weight_of(pass->net, layer, LM_NORM_Q), config->head_count, acts->q_raw,
+                   acts->q, acts->q_inv);
+        heads_norm(pass, weight_of(pass->net, layer, LM_NORM_K), config->kv_head_count, acts->k_raw,
+                   acts->k, acts->k_inv);
+    }
     rotate(pass, acts->q, config->head_count);
     rotate(pass, acts->k, config->kv_head_count);
     sequences_fill(pass, layer);

@@ -61,10 +61,15 @@ static enum err tensors_read(struct lm_net *net, const struct safetensors *set, 
 {
     char name[LM_TENSOR_NAME_SIZE];
     uint32_t extra = 0;
+    uint32_t used = 0;
     for (uint32_t i = 0; i < set->count; i++) {
         extra += ignorable(&net->config, set->tensors[i].name);
     }
     for (uint32_t t = 0; t < net->tensor_count; t++) {
+        if (net->tensors[t].rows == 0) {
+            continue;
+        }
+        used++;
         lm_tensor_name(&net->config, t, name);
         const struct safetensors_tensor *found = safetensors_find(set, name);
         if (found == NULL) {
@@ -76,9 +81,9 @@ static enum err tensors_read(struct lm_net *net, const struct safetensors *set, 
         }
         safetensors_read(found, net->values + net->tensors[t].offset);
     }
-    if (set->count - extra != net->tensor_count) {
+    if (set->count - extra != used) {
         return note_set(note, ERR_INVALID, "%u tensors belong to no part of this architecture",
-                        set->count - extra - net->tensor_count);
+                        set->count - extra - used);
     }
     return ERR_OK;
 }
@@ -141,18 +146,24 @@ enum err lm_model_export(const struct lm_model *model, struct buf *out)
     struct safetensors_source *sources = calloc(net->tensor_count, sizeof *sources);
     char(*names)[LM_TENSOR_NAME_SIZE] = calloc(net->tensor_count, sizeof *names);
     enum err err = sources == NULL || names == NULL ? ERR_NO_MEMORY : ERR_OK;
+    uint32_t count = 0;
     for (uint32_t t = 0; t < net->tensor_count && err == ERR_OK; t++) {
         const struct lm_tensor *tensor = &net->tensors[t];
-        lm_tensor_name(&net->config, t, names[t]);
-        sources[t] = (struct safetensors_source){.name = names[t],
-                                                 .type = SAFETENSORS_BF16,
-                                                 .dim_count = tensor->matrix ? 2 : 1,
-                                                 .values = net->values + tensor->offset};
-        sources[t].dims[0] = tensor->matrix ? tensor->rows : tensor->columns;
-        sources[t].dims[1] = tensor->columns;
+        if (tensor->rows == 0) {
+            continue;
+        }
+        lm_tensor_name(&net->config, t, names[count]);
+        struct safetensors_source *source = &sources[count];
+        *source = (struct safetensors_source){.name = names[count],
+                                              .type = SAFETENSORS_BF16,
+                                              .dim_count = tensor->matrix ? 2 : 1,
+                                              .values = net->values + tensor->offset};
+        source->dims[0] = tensor->matrix ? tensor->rows : tensor->columns;
+        source->dims[1] = tensor->columns;
+        count++;
     }
     if (err == ERR_OK) {
-        err = safetensors_write(sources, net->tensor_count, out);
+        err = safetensors_write(sources, count, out);
     }
     free(sources);
     free(names);

@@ -1,7 +1,7 @@
 /* model.h - a resident base model: weights in fp32, packed once for the kernels.
  *
  * Llama architecture: RMSNorm, rotary positions (half-split layout, as transformers), grouped-query
- * attention, SiLU-gated feed-forward, no biases. Results are the same bits for any thread count,
+ * attention, SiLU-gated feed-forward; Qwen2's biases, Qwen3's head norms, Llama 3.1's rotary scaling. Results are the same bits for any thread count,
  * batch, chunking and backend (DESIGN.md section 5).
  *
  * A model is immutable: any number of threads may use it at once. */

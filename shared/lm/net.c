@@ -10,6 +10,12 @@
 static const char *const PROJECTIONS[LM_PROJECTION_COUNT] = {
     "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
 
+static const char *const OTHERS[LM_LAYER_TENSORS - LM_PROJECTION_COUNT] = {
+    "input_layernorm.weight",  "post_attention_layernorm.weight", "self_attn.q_proj.bias",
+    "self_attn.k_proj.bias",   "self_attn.v_proj.bias",           "self_attn.q_norm.weight",
+    "self_attn.k_norm.weight",
+};
+
 const char *lm_projection_name(enum lm_projection projection)
 {
     CHECK(projection < LM_PROJECTION_COUNT);
@@ -44,15 +50,12 @@ void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM
     } else {
         uint32_t layer = (tensor - 1) / LM_LAYER_TENSORS;
         uint32_t which = (tensor - 1) % LM_LAYER_TENSORS;
-        if (which == LM_NORM_ATTENTION) {
-            (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.layers.%u.input_layernorm.weight",
-                           layer);
-        } else if (which == LM_NORM_FFN) {
-            (void)snprintf(out, LM_TENSOR_NAME_SIZE,
-                           "model.layers.%u.post_attention_layernorm.weight", layer);
-        } else {
+        if (which < LM_PROJECTION_COUNT) {
             (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.layers.%u.%s.%s.weight", layer,
                            which >= LM_GATE ? "mlp" : "self_attn", PROJECTIONS[which]);
+        } else {
+            (void)snprintf(out, LM_TENSOR_NAME_SIZE, "model.layers.%u.%s", layer,
+                           OTHERS[which - LM_PROJECTION_COUNT]);
         }
     }
 }
@@ -83,6 +86,14 @@ static size_t tensors_place(struct lm_net *net)
         tensor_place(net, lm_tensor_layer(layer, LM_NORM_ATTENTION), 1, config->hidden,
                      &packed_count);
         tensor_place(net, lm_tensor_layer(layer, LM_NORM_FFN), 1, config->hidden, &packed_count);
+        for (uint32_t p = LM_Q; p <= LM_V && lm_has_bias(config); p++) {
+            tensor_place(net, lm_tensor_layer(layer, LM_BIAS_Q + p), 1,
+                         lm_projection_out(config, p), &packed_count);
+        }
+        for (uint32_t i = 0; i < 2 && lm_has_head_norms(config); i++) {
+            tensor_place(net, lm_tensor_layer(layer, LM_NORM_Q + i), 1, config->head_dim,
+                         &packed_count);
+        }
     }
     tensor_place(net, lm_tensor_norm(config), 1, config->hidden, &packed_count);
     if (!config->tied) {
@@ -120,7 +131,7 @@ enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
     if (made.values == NULL) {
         goto no_memory;
     }
-    kernels_rope_frequencies((double)config->rope_theta, config->head_dim, frequency);
+    lm_rope_frequencies(config, frequency);
     kernels_rope_table(frequency, half, config->context, made.cos, made.sin);
     *net = made;
     return ERR_OK;
@@ -216,6 +227,11 @@ static void layer_cut(struct lm_layer_acts *layer, const struct lm_config *confi
     layer->q = cut_take(cut, rows * lm_query_width(config));
     layer->k = cut_take(cut, rows * lm_kv_width(config));
     layer->v = cut_take(cut, rows * lm_kv_width(config));
+    bool raw = saved && lm_has_head_norms(config);
+    layer->q_raw = raw ? cut_take(cut, rows * lm_query_width(config)) : layer->q;
+    layer->k_raw = raw ? cut_take(cut, rows * lm_kv_width(config)) : layer->k;
+    layer->q_inv = raw ? cut_take(cut, rows * config->head_count) : NULL;
+    layer->k_inv = raw ? cut_take(cut, rows * config->kv_head_count) : NULL;
     layer->attention = cut_take(cut, rows * lm_query_width(config));
     layer->stats = saved ? cut_take(cut, rows * config->head_count * 2) : NULL;
     layer->mid = saved ? cut_take(cut, rows * config->hidden) : layer->x;

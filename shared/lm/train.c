@@ -138,6 +138,10 @@ enum err lm_trainer_create_full(const struct lm_config *config,
                                 struct note *note)
 {
     enum err err = options_check(options, note);
+    if (err == ERR_OK && (lm_has_bias(config) || lm_has_head_norms(config))) {
+        err = note_set(note, ERR_INVALID, "a %s model can have adapters trained, not all weights",
+                       lm_architecture_type(config->architecture));
+    }
     if (err != ERR_OK) {
         return err;
     }

@@ -61,7 +61,8 @@ struct lm_step_report {
 };
 
 /* Trains all weights of a new model: normal-like initial weights (std 0.02, the two residual
- * outputs of each layer scaled by 1/sqrt(2 layers)) from (seed, PHILOX_WEIGHTS). */
+ * outputs of each layer scaled by 1/sqrt(2 layers)) from (seed, PHILOX_WEIGHTS). ERR_INVALID: an architecture with
+ * biases or head norms, whose gradients are not made. */
 MUST_USE enum err lm_trainer_create_full(const struct lm_config *config,
                                          const struct lm_train_options *options,
                                          const struct kernels *kernels, struct lm_trainer **out,

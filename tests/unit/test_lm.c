@@ -6,8 +6,8 @@
 #include "shared/json/json.h"
 #include "shared/lm/sample.h"
 #include "shared/lm/session.h"
-#include "shared/token/tokenizer.h"
 #include "shared/platform/pool.h"
+#include "shared/token/tokenizer.h"
 #include "tests/harness/lm_fixture.h"
 
 enum { GOLDEN_COUNT = 21, GOLDEN_VOCAB = 512 };

@@ -10,6 +10,12 @@
     "\"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 1, "                    \
     "\"num_attention_heads\": 2, \"vocab_size\": 10"
 
+#define OTHERS ", \"num_key_value_heads\": 2, \"max_position_embeddings\": 9000"
+
+#define SCALING(factor)                                                                            \
+    "{\"rope_type\": \"llama3\", \"factor\": " #factor ", \"low_freq_factor\": 1.0, "              \
+    "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}"
+
 START_TEST(test_config_round_trip_and_refusals)
 {
     struct lm_config config;
@@ -38,7 +44,18 @@ START_TEST(test_config_round_trip_and_refusals)
         {"{", "config.json"},
         {"{\"hidden_size\": 8}", "intermediate_size"},
         {"{" SMALL ", \"hidden_act\": \"gelu\"}", "hidden_act"},
-        {"{" SMALL ", \"model_type\": \"mistral\"}", "model_type"},
+        {"{" SMALL ", \"model_type\": \"gpt2\"}", "model_type"},
+        {"{" SMALL ", \"model_type\": \"mistral\"}", "num_key_value_heads"},
+        {"{" SMALL ", \"architectures\": [\"LlamaModel\"]}", "'LlamaModel'"},
+        {"{" SMALL ", \"num_experts\": 8}", "num_experts is 8"},
+        {"{" SMALL ", \"sliding_window\": 64}", "sliding_window is 64"},
+        {"{" SMALL ", \"quantization_config\": {}}", "quantization_config"},
+        {"{" SMALL ", \"rope_scaling\": {\"rope_type\": \"yarn\"}}", "yarn"},
+        {"{" SMALL ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
+         "low_freq_factor"},
+        {"{" SMALL ", \"rope_scaling\": " SCALING(0.5) "}", "factor"},
+        {"{" SMALL ", \"rope_scaling\": " SCALING(1e9) "}", "factor"},
+        {"{" SMALL ", \"layer_types\": [\"sliding_attention\"]}", "layer_types"},
         {"{" SMALL ", \"attention_bias\": true}", "attention_bias"},
         {"{" SMALL ", \"mlp_bias\": true}", "mlp_bias"},
         {"{" SMALL ", \"rope_scaling\": {\"factor\": 2}}", "rope_scaling"},
@@ -55,6 +72,57 @@ START_TEST(test_config_round_trip_and_refusals)
         enum err err = lm_config_parse(bytes_of_text(BAD[i].json), &config, &note);
         ck_assert_msg(err != ERR_OK && strstr(note.text, BAD[i].named) != NULL, "%s: %s",
                       BAD[i].json, note.text);
+    }
+}
+END_TEST
+
+/* What published files of each family say, read, written and read again. */
+START_TEST(test_config_of_each_architecture)
+{
+    static const struct {
+        const char *json;
+        enum lm_architecture architecture;
+        uint32_t context, head_dim;
+        bool scaled;
+    } KNOWN[] = {
+        {"{" SMALL ", \"rope_interleaved\": false, \"torch_dtype\": \"bfloat16\"}", LM_LLAMA, 2048,
+         4, false},
+        {"{" SMALL ", \"max_position_embeddings\": 131072, \"rope_scaling\": " SCALING(8.0) "}",
+         LM_LLAMA, 131072, 4, true},
+        {"{" SMALL OTHERS ", \"model_type\": \"mistral\", \"sliding_window\": null}", LM_MISTRAL,
+         9000, 4, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"mistral\", \"sliding_window\": 64}", LM_MISTRAL, 64,
+         4, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"mistral\"}", LM_MISTRAL, 4096, 4, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"qwen2\", \"use_sliding_window\": false, "
+         "\"sliding_window\": 32, \"max_window_layers\": 21}",
+         LM_QWEN2, 9000, 4, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"qwen2\", \"use_sliding_window\": true, "
+         "\"sliding_window\": 32}",
+         LM_QWEN2, 32, 4, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"qwen3\"}", LM_QWEN3, 9000, 128, false},
+        {"{" SMALL OTHERS ", \"model_type\": \"qwen3\", \"head_dim\": 6, \"rope_parameters\": "
+         "{\"rope_theta\": 1000000, \"rope_type\": \"default\"}}",
+         LM_QWEN3, 9000, 6, false},
+    };
+    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
+        struct lm_config config;
+        struct lm_config back;
+        struct note note = {0};
+        enum err err = lm_config_parse(bytes_of_text(KNOWN[i].json), &config, &note);
+        ck_assert_msg(err == ERR_OK, "%s: %s", KNOWN[i].json, note.text);
+        struct buf text;
+        buf_init(&text, 65536);
+        ck_assert_int_eq(lm_config_write(&config, &text), ERR_OK);
+        err = lm_config_parse(buf_bytes(&text), &back, &note);
+        ck_assert_msg(err == ERR_OK, "%s: %s", buf_text(&text), note.text);
+        ck_assert_int_eq(back.architecture, KNOWN[i].architecture);
+        ck_assert_uint_eq(back.context, KNOWN[i].context);
+        ck_assert_uint_eq(back.head_dim, KNOWN[i].head_dim);
+        ck_assert((back.rope.factor == 8.0F) == KNOWN[i].scaled);
+        ck_assert_mem_eq(&back.rope, &config.rope, sizeof back.rope);
+        ck_assert(back.rope_theta == config.rope_theta);
+        buf_deinit(&text);
     }
 }
 END_TEST
@@ -309,6 +377,7 @@ int main(void)
     TCase *rules = tcase_create("rules");
     tcase_set_timeout(rules, 120);
     tcase_add_test(rules, test_config_round_trip_and_refusals);
+    tcase_add_test(rules, test_config_of_each_architecture);
     tcase_add_test(rules, test_hostile_safetensors);
     tcase_add_test(rules, test_half_precision_is_widened_exactly);
     tcase_add_test(rules, test_model_round_trip_and_cut_files);

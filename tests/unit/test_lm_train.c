@@ -94,8 +94,10 @@ START_TEST(test_full_gradients_match_finite_differences)
     float *gradient = gradient_copy(trainer);
     for (uint32_t t = 0; t < trainer->net->tensor_count; t++) {
         const struct lm_tensor *tensor = &trainer->net->tensors[t];
-        direction_check(trainer, examples, gradient, tensor->offset,
-                        (size_t)tensor->rows * tensor->columns);
+        if (tensor->rows > 0) { /* else not in this architecture */
+            direction_check(trainer, examples, gradient, tensor->offset,
+                            (size_t)tensor->rows * tensor->columns);
+        }
     }
     free(gradient);
     lm_trainer_destroy(trainer);
