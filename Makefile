@@ -99,6 +99,7 @@ check: format-check lint headers symbols ## everything that must be green before
 	$(Q)$(MAKE) --no-print-directory sanitize fuzz
 	$(Q)$(MAKE) --no-print-directory test
 
+# -MD, not -MMD: generated headers come by -isystem, and a changed vocabulary must rebuild its users.
 # Generated code is not ours to lint: -isystem above and -w here keep its warnings quiet.
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: proto/%.proto
 	@mkdir -p $(GEN)
@@ -109,7 +110,7 @@ $(BUILD)/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 $(BUILD)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MD -MP -c $< -o $@
 # The web page is built into the gateway.
 $(BUILD)/services/lora-gateway/page.o: deploy/web/index.html
 LIB := $(BUILD)/libopenledger.a
@@ -159,7 +160,7 @@ build/fuzz/kernels/cpu/avx2.o: FUZZ_FLAGS += -mavx2 -mfma
 build/fuzz/kernels/cpu/avx512.o: FUZZ_FLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
 build/fuzz/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP \
+	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
 	  -c $< -o $@
 $(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
 	$(Q)rm -f $@ && ar rcsD $@ $^
