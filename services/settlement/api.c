@@ -8,6 +8,7 @@
 #include "shared/base/check.h"
 #include "shared/base/log.h"
 #include "shared/crypto/sha256.h"
+#include "shared/ledger/params.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 
@@ -144,15 +145,6 @@ static enum err get_info(void *context, struct rpc_call *call, const void *messa
         return err;
     }
     ledger_head(ledger, &head);
-    Openledger__V1__Parameters parameters = OPENLEDGER__V1__PARAMETERS__INIT;
-    parameters.platform_bp = from->platform_bp;
-    parameters.model_bp = from->model_bp;
-    parameters.stakers_bp = from->stakers_bp;
-    parameters.contributors_bp = from->contributors_bp;
-    parameters.share_deadline_blocks = from->share_deadline_blocks;
-    parameters.settlement_window_ms = from->settlement_window_ms;
-    parameters.validity_max_ms = from->validity_max_ms;
-    parameters.minimum_bond = answer_amount_text(arena, from->minimum_bond);
     Openledger__V1__LedgerInfo info = OPENLEDGER__V1__LEDGER_INFO__INIT;
     info.chain_id = ledger_binary(head.chain_id.bytes, DIGEST_SIZE);
     info.chain_name = arena_strdup(arena, ledger_chain_name(ledger));
@@ -166,11 +158,11 @@ static enum err get_info(void *context, struct rpc_call *call, const void *messa
     settlement_state_root(desk->settlement, &root);
     info.state_root = ledger_binary(root.bytes, DIGEST_SIZE);
     info.sequencer_key = ledger_binary(from->sequencer.bytes, PUBLIC_KEY_SIZE);
-    info.parameters = &parameters;
+    info.parameters = ledger_parameters_message(from, arena);
     struct bytes genesis = ledger_genesis(ledger);
     info.genesis = ledger_binary(genesis.data, genesis.size);
     info.platform_account = ledger_binary(from->platform.bytes, ACCOUNT_ID_SIZE);
-    if (info.chain_name == NULL || info.supply == NULL || parameters.minimum_bond == NULL) {
+    if (info.chain_name == NULL || info.supply == NULL || info.parameters == NULL) {
         return ERR_LIMIT;
     }
     return rpc_reply(call, &info);

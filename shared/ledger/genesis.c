@@ -7,69 +7,27 @@
 #include "shared/json/message.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/machine.h"
+#include "shared/ledger/params.h"
 #include "shared/ledger/tx.h"
 
-/* Bounds within which governance may set parameters. */
-enum {
-    BP_TOTAL = 10000,
-    PLATFORM_BP_MAX = 5000,
-    DEADLINE_BLOCKS_MAX = 1000000,
-    COMMUNITY_PERCENT = 60 /* community and ecosystem together hold more than this */
-};
-#define WINDOW_MS_MAX UINT64_C(2592000000)      /* 30 days */
-#define VALIDITY_MS_MIN UINT64_C(1000)          /* one second */
-#define VALIDITY_MS_MAX UINT64_C(3600000)       /* one hour */
-#define VEST_MS_MAX UINT64_C(1000000000000)     /* about 31 years, for cliff and vesting each */
-#define TIME_MS_MAX UINT64_C(32503680000000)    /* the year 3000 */
-#define MINIMUM_BOND_MAX_OPEN UINT64_C(1000000) /* OPEN */
-#define STAKE_UNIT UINT64_C(1000000000)         /* base units; the grain of pro-rata payments */
+enum { COMMUNITY_PERCENT = 60 /* community and ecosystem together hold more than this */ };
+#define VEST_MS_MAX UINT64_C(1000000000000)  /* about 31 years, for cliff and vesting each */
+#define TIME_MS_MAX UINT64_C(32503680000000) /* the year 3000 */
 
 static enum err parameters_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,
                                 struct note *note)
 {
-    const Openledger__V1__Parameters *from = genesis->parameters;
-    if (from == NULL) {
+    struct ledger_parameters parameters;
+    if (genesis->parameters == NULL) {
         return note_set(note, ERR_INVALID, "genesis has no parameters");
-    }
-    uint64_t sum =
-        (uint64_t)from->platform_bp + from->model_bp + from->stakers_bp + from->contributors_bp;
-    if (sum != BP_TOTAL || from->platform_bp > PLATFORM_BP_MAX || from->contributors_bp == 0) {
-        return note_set(note, ERR_RANGE,
-                        "fee parts sum to %llu of %d, platform is at most %d, contributors above 0",
-                        (unsigned long long)sum, BP_TOTAL, PLATFORM_BP_MAX);
-    }
-    if (from->share_deadline_blocks == 0 || from->share_deadline_blocks > DEADLINE_BLOCKS_MAX ||
-        from->settlement_window_ms > WINDOW_MS_MAX) {
-        return note_set(note, ERR_RANGE,
-                        "shareDeadlineBlocks must be 1 to %d, settlementWindowMs at most %llu",
-                        DEADLINE_BLOCKS_MAX, (unsigned long long)WINDOW_MS_MAX);
-    }
-    if (from->validity_max_ms < VALIDITY_MS_MIN || from->validity_max_ms > VALIDITY_MS_MAX) {
-        return note_set(note, ERR_RANGE, "validityMaxMs must be %llu to %llu",
-                        (unsigned long long)VALIDITY_MS_MIN, (unsigned long long)VALIDITY_MS_MAX);
     }
     if (genesis->sequencer_key.len != PUBLIC_KEY_SIZE ||
         genesis->platform_account.len != ACCOUNT_ID_SIZE) {
         return note_set(note, ERR_INVALID, "sequencerKey and platformAccount have 32 bytes each");
     }
-    struct ledger_parameters parameters = {
-        .platform_bp = from->platform_bp,
-        .model_bp = from->model_bp,
-        .stakers_bp = from->stakers_bp,
-        .contributors_bp = from->contributors_bp,
-        .share_deadline_blocks = from->share_deadline_blocks,
-        .settlement_window_ms = from->settlement_window_ms,
-        .validity_max_ms = from->validity_max_ms,
-    };
-    enum err err =
-        ledger_amount_parse(from->minimum_bond, "minimumBond", &parameters.minimum_bond, note);
+    enum err err = ledger_parameters_from_message(genesis->parameters, &parameters, note);
     if (err != ERR_OK) {
         return err;
-    }
-    if (amount_compare(parameters.minimum_bond, amount_from_units(STAKE_UNIT)) < 0 ||
-        amount_compare(parameters.minimum_bond, amount_from_open(MINIMUM_BOND_MAX_OPEN)) > 0) {
-        return note_set(note, ERR_RANGE, "minimumBond must be 0.000000001 to %llu",
-                        (unsigned long long)MINIMUM_BOND_MAX_OPEN);
     }
     memcpy(parameters.platform.bytes, genesis->platform_account.data, ACCOUNT_ID_SIZE);
     memcpy(parameters.sequencer.bytes, genesis->sequencer_key.data, PUBLIC_KEY_SIZE);

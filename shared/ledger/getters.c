@@ -74,9 +74,7 @@ const struct ledger_account *ledger_account(const struct ledger *ledger,
 struct amount ledger_bond(const struct ledger *ledger, const struct account_id *account,
                           enum ledger_role role)
 {
-    const struct ledger_bond *bond =
-        state_get(ledger->state, STATE_BOND,
-                  &(struct ledger_bond){.account = *account, .role = (uint32_t)role});
+    const struct ledger_bond *bond = ledger_bond_record(ledger, account, role);
     return bond == NULL ? AMOUNT_ZERO : bond->amount;
 }
 
@@ -182,7 +180,14 @@ const struct ledger_receipt *ledger_receipt(const struct ledger *ledger, const s
 uint64_t ledger_next_deadline(const struct ledger *ledger)
 {
     const struct ledger_receipt *waiting = ledger->waiting;
-    return waiting != NULL && waiting->waiting ? waiting->deadline_height : 0;
+    uint64_t next = waiting != NULL && waiting->waiting ? waiting->deadline_height : 0;
+    const struct ledger_snapshot_slot *slot = NULL;
+    while ((slot = state_next(ledger->state, STATE_SNAPSHOT, slot)) != NULL) {
+        if (slot->until_height > ledger->head.height && (next == 0 || slot->until_height < next)) {
+            next = slot->until_height;
+        }
+    }
+    return next;
 }
 
 #define WALK(name, record, KIND)                                                                   \

@@ -299,6 +299,7 @@ static enum err tx_apply(struct step *step, struct bytes signed_bytes)
         err = err ? err : signatures_check(step, body);
         err = err ? err : sender_check(step, body);
         err = err ? err : action_apply(step, body);
+        err = err ? err : gas_charge(step, signed_bytes.size);
         if (err == ERR_OK) {
             struct state_tx record = {.id = step->tx, .valid_until_ms = body->valid_until_ms};
             (void)state_add(step->state, STATE_TX, &record);

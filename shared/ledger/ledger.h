@@ -60,12 +60,19 @@ enum ledger_role {
     LEDGER_ROLE_END,
 };
 
+/* params.h has a table of them: unit, default, bounds, meaning. */
 struct ledger_parameters {
     uint32_t platform_bp, model_bp, stakers_bp, contributors_bp; /* sum to 10,000 */
     uint32_t share_deadline_blocks;
     uint64_t settlement_window_ms;
     uint64_t validity_max_ms;
     struct amount minimum_bond;
+    struct amount gas_per_byte, gas_per_leg, free_gas_per_block;
+    uint64_t unbonding_ms;
+    uint32_t commission_bp;
+    struct amount proposal_threshold;
+    uint32_t voting_delay_blocks, voting_period_blocks, quorum_bp;
+    uint64_t timelock_ms, proposal_grace_ms;
     struct account_id platform;
     struct public_key sequencer;
 };
@@ -86,6 +93,7 @@ struct ledger_bond {
     struct account_id account;
     uint32_t role; /* enum ledger_role */
     struct amount amount;
+    struct amount rewarded_to; /* stake.h: the pool's index up to which it was paid */
 };
 
 struct ledger_datanet {
@@ -375,7 +383,8 @@ const struct ledger_grant *ledger_grant(const struct ledger *ledger, const struc
 const struct ledger_lease *ledger_lease(const struct ledger *ledger, const struct digest *grant,
                                         uint32_t lease);
 const struct ledger_receipt *ledger_receipt(const struct ledger *ledger, const struct digest *id);
-/* The earliest height whose seal would send some waiting part to a treasury; 0: none waits. */
+/* The earliest height whose seal would send some waiting part to a treasury or end a vote; 0: none.
+ * While it is not 0, blocks should be sealed even when nothing happens. */
 uint64_t ledger_next_deadline(const struct ledger *ledger);
 
 /* Walks: start with previous = NULL; NULL at the end. Order: as first recorded (log order). */

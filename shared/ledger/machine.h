@@ -2,7 +2,9 @@
 #pragma once
 
 #include "openledger/v1/ledger.pb-c.h"
+#include "shared/ledger/governance.h"
 #include "shared/ledger/ledger.h"
+#include "shared/ledger/stake.h"
 #include "shared/ledger/state.h"
 #include "shared/merkle/merkle.h"
 
@@ -100,12 +102,42 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(SETTLE_SHARES, settle_shares, SettleShares)                                                  \
     X(BOND, bond, Bond)                                                                            \
     X(UNBOND, unbond, Unbond)                                                                      \
-    X(ROTATE_KEY, rotate_key, RotateKey)
+    X(ROTATE_KEY, rotate_key, RotateKey)                                                           \
+    X(RELEASE, release, Release)                                                                   \
+    X(DELEGATE, delegate, Delegate)                                                                \
+    X(UNDELEGATE, undelegate, Undelegate)                                                          \
+    X(CLAIM_REWARDS, claim_rewards, ClaimRewards)                                                  \
+    X(PROPOSE, propose, Propose)                                                                   \
+    X(VOTE, vote, Vote)                                                                            \
+    X(DELEGATE_VOTES, delegate_votes, DelegateVotes)                                               \
+    X(QUEUE_PROPOSAL, queue_proposal, QueueProposal)                                               \
+    X(EXECUTE_PROPOSAL, execute_proposal, ExecuteProposal)                                         \
+    X(CANCEL_PROPOSAL, cancel_proposal, CancelProposal)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \
     enum err rule_##lower(struct step *step, const Openledger__V1__##Message *action);
 LEDGER_RULES(LEDGER_RULE_DECLARE)
 #undef LEDGER_RULE_DECLARE
+
+/* ---- stake.c: positions and power ---- */
+
+/* Pays what the position has earned, then makes it this large. Moves no principal. */
+MUST_USE enum err stake_set_bond(struct step *step, const struct account_id *account,
+                                 enum ledger_role role, struct amount amount);
+MUST_USE enum err stake_set_delegation(struct step *step, const struct account_id *delegator,
+                                       const struct account_id *validator, struct amount amount);
+/* Pays the sender what its bonds, or its delegation, have earned. *out_any: it has a bond at all. */
+MUST_USE enum err stake_claim_bonds(struct step *step, bool *out_any);
+MUST_USE enum err stake_claim_delegation(struct step *step, const struct account_id *validator);
+void stake_delegate_votes(struct step *step, const struct account_id *to);
+/* Takes a slot for a snapshot (wanted->slot is ignored). ERR_CONFLICT: the opener has one open of this
+ * sort; ERR_LIMIT: none is free. */
+MUST_USE enum err stake_snapshot(struct step *step, bool proposal,
+                                 const struct ledger_snapshot_slot *wanted);
+void stake_snapshot_close(struct step *step, const struct digest *subject);
+
+/* What every transaction that was applied costs its sender: ledger.c, README.md "Gas". */
+MUST_USE enum err gas_charge(struct step *step, size_t tx_size);
 
 /* At a seal of this height: parts that waited too long go to their treasuries. */
 MUST_USE enum err settle_overdue(struct step *step, uint64_t height);

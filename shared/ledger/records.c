@@ -6,8 +6,18 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/ledger/governance.h"
+#include "shared/ledger/stake.h"
 
-enum field_type { FIELD_U32, FIELD_U64, FIELD_BOOL, FIELD_BYTES, FIELD_AMOUNT, FIELD_TEXT };
+enum field_type {
+    FIELD_U32,
+    FIELD_U64,
+    FIELD_U64S,
+    FIELD_BOOL,
+    FIELD_BYTES,
+    FIELD_AMOUNT,
+    FIELD_TEXT
+};
 
 struct field {
     enum field_type type;
@@ -30,6 +40,17 @@ static const struct field PARAMETERS[] = {
     FIELD(U64, ledger_parameters, settlement_window_ms),
     FIELD(U64, ledger_parameters, validity_max_ms),
     FIELD(AMOUNT, ledger_parameters, minimum_bond),
+    FIELD(AMOUNT, ledger_parameters, gas_per_byte),
+    FIELD(AMOUNT, ledger_parameters, gas_per_leg),
+    FIELD(AMOUNT, ledger_parameters, free_gas_per_block),
+    FIELD(U64, ledger_parameters, unbonding_ms),
+    FIELD(U32, ledger_parameters, commission_bp),
+    FIELD(AMOUNT, ledger_parameters, proposal_threshold),
+    FIELD(U32, ledger_parameters, voting_delay_blocks),
+    FIELD(U32, ledger_parameters, voting_period_blocks),
+    FIELD(U32, ledger_parameters, quorum_bp),
+    FIELD(U64, ledger_parameters, timelock_ms),
+    FIELD(U64, ledger_parameters, proposal_grace_ms),
     FIELD(BYTES, ledger_parameters, platform),
     FIELD(BYTES, ledger_parameters, sequencer),
 };
@@ -44,6 +65,7 @@ static const struct field BOND[] = {
     FIELD(BYTES, ledger_bond, account),
     FIELD(U32, ledger_bond, role),
     FIELD(AMOUNT, ledger_bond, amount),
+    FIELD(AMOUNT, ledger_bond, rewarded_to),
 };
 static const struct field DATANET[] = {
     FIELD(TEXT, ledger_datanet, name),        FIELD(BYTES, ledger_datanet, owner),
@@ -149,6 +171,65 @@ static const struct field STANDING[] = {
     FIELD(U64, state_standing, accepted_rows),
 };
 
+static const struct field STAKING[] = {
+    FIELD(U64, ledger_staking, grains),
+    FIELD(AMOUNT, ledger_staking, index),
+    FIELD(AMOUNT, ledger_staking, owed),
+};
+static const struct field DELEGATION[] = {
+    FIELD(BYTES, ledger_delegation, delegator),
+    FIELD(BYTES, ledger_delegation, validator),
+    FIELD(AMOUNT, ledger_delegation, amount),
+    FIELD(AMOUNT, ledger_delegation, rewarded_to),
+};
+static const struct field UNBONDING[] = {
+    FIELD(BYTES, ledger_unbonding, account),   FIELD(U32, ledger_unbonding, role),
+    FIELD(BYTES, ledger_unbonding, validator), FIELD(U32, ledger_unbonding, slot),
+    FIELD(AMOUNT, ledger_unbonding, amount),   FIELD(U64, ledger_unbonding, release_ms),
+};
+static const struct field STAKER[] = {
+    FIELD(BYTES, ledger_staker, account),
+    FIELD(U64, ledger_staker, grains),
+    FIELD(BYTES, ledger_staker, delegate),
+};
+static const struct field POWER[] = {
+    FIELD(BYTES, ledger_power, account), FIELD(U32, ledger_power, series),
+    FIELD(U32, ledger_power, count),     FIELD(U64S, ledger_power, heights),
+    FIELD(U64S, ledger_power, grains),
+};
+static const struct field SNAPSHOT[] = {
+    FIELD(U32, ledger_snapshot_slot, slot),         FIELD(U64, ledger_snapshot_slot, height),
+    FIELD(U64, ledger_snapshot_slot, until_height), FIELD(BYTES, ledger_snapshot_slot, subject),
+    FIELD(BYTES, ledger_snapshot_slot, opener),
+};
+static const struct field PROPOSAL[] = {
+    FIELD(BYTES, ledger_proposal, id),
+    FIELD(BYTES, ledger_proposal, proposer),
+    FIELD(TEXT, ledger_proposal, title),
+    FIELD(TEXT, ledger_proposal, changes),
+    FIELD(U64, ledger_proposal, snapshot_height),
+    FIELD(U64, ledger_proposal, end_height),
+    FIELD(U32, ledger_proposal, quorum_bp),
+    FIELD(U64, ledger_proposal, staked_grains),
+    FIELD(U64, ledger_proposal, for_grains),
+    FIELD(U64, ledger_proposal, against_grains),
+    FIELD(U64, ledger_proposal, abstain_grains),
+    FIELD(U64, ledger_proposal, eta_ms),
+    FIELD(U64, ledger_proposal, expires_ms),
+    FIELD(U32, ledger_proposal, outcome),
+    FIELD(U64, ledger_proposal, index),
+};
+static const struct field VOTE[] = {
+    FIELD(BYTES, ledger_vote, proposal),
+    FIELD(BYTES, ledger_vote, account),
+    FIELD(U32, ledger_vote, choice),
+    FIELD(U64, ledger_vote, grains),
+};
+static const struct field FREE_GAS[] = {
+    FIELD(U64, state_free_gas, height),
+    FIELD(AMOUNT, state_free_gas, used),
+};
+
 struct kind {
     const struct field *fields;
     uint32_t field_count;
@@ -178,6 +259,15 @@ static const struct kind KINDS[STATE_KIND_END] = {
     [STATE_RECEIPT] = KIND(RECEIPT, ledger_receipt, 1),
     [STATE_TX] = KIND(TX, state_tx, 1),
     [STATE_STANDING] = KIND(STANDING, state_standing, 2),
+    [STATE_STAKING] = KIND(STAKING, ledger_staking, 0),
+    [STATE_DELEGATION] = KIND(DELEGATION, ledger_delegation, 2),
+    [STATE_UNBONDING] = KIND(UNBONDING, ledger_unbonding, 4),
+    [STATE_STAKER] = KIND(STAKER, ledger_staker, 1),
+    [STATE_POWER] = KIND(POWER, ledger_power, 2),
+    [STATE_SNAPSHOT] = KIND(SNAPSHOT, ledger_snapshot_slot, 1),
+    [STATE_PROPOSAL] = KIND(PROPOSAL, ledger_proposal, 1),
+    [STATE_VOTE] = KIND(VOTE, ledger_vote, 2),
+    [STATE_FREE_GAS] = KIND(FREE_GAS, state_free_gas, 0),
 };
 
 void record_put(struct record_encoder *encoder, const void *data, size_t size)
@@ -215,6 +305,12 @@ static void encode_fields(const struct kind *kind, uint32_t count, const void *r
         case FIELD_U64:
             memcpy(&u64, at, sizeof u64);
             record_put_number(encoder, u64, 8);
+            break;
+        case FIELD_U64S:
+            for (uint32_t at_item = 0; at_item < field->size; at_item += 8) {
+                memcpy(&u64, at + at_item, sizeof u64);
+                record_put_number(encoder, u64, 8);
+            }
             break;
         case FIELD_BOOL:
             memcpy(&flag, at, sizeof flag);
@@ -265,6 +361,12 @@ static enum err decode_field(const struct field *field, struct bytes *in, uint8_
     case FIELD_U64:
         err = decode_number(in, 8, &number);
         memcpy(at, &number, 8);
+        return err;
+    case FIELD_U64S:
+        for (uint32_t item = 0; item < field->size && err == ERR_OK; item += 8) {
+            err = decode_number(in, 8, &number);
+            memcpy(at + item, &number, 8);
+        }
         return err;
     case FIELD_BOOL:
         err = decode_number(in, 1, &number);

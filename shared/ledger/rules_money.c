@@ -1,4 +1,4 @@
-/* rules_money.c - accounts, transfers, bonds, grants and leases. README.md has the rules in words. */
+/* rules_money.c - accounts, transfers, grants and leases. README.md has the rules in words. */
 #include <string.h>
 
 #include "shared/base/check.h"
@@ -79,76 +79,6 @@ enum err rule_transfer(struct step *step, const Openledger__V1__Transfer *action
         err = note_set(step->note, ERR_INVALID, "a transfer to oneself");
     }
     return err ? err : step_pay(step, &step->sender, &to, amount, "transfer", &step->tx);
-}
-
-/* ---- bonds -------------------------------------------------------------------------------------- */
-
-static enum err role_take(struct step *step, int role, enum ledger_role *out)
-{
-    if (role <= 0 || role >= LEDGER_ROLE_END) {
-        return note_set(step->note, ERR_INVALID, "role %d is unknown", role);
-    }
-    *out = (enum ledger_role)role;
-    return ERR_OK;
-}
-
-/* What a bond may be: nothing, or at least the minimum. */
-static enum err bond_set(struct step *step, enum ledger_role role, struct amount amount)
-{
-    const struct amount minimum = ledger_parameters(step->ledger)->minimum_bond;
-    if (!amount_is_zero(amount) && amount_compare(amount, minimum) < 0) {
-        char has[AMOUNT_TEXT_SIZE];
-        char needs[AMOUNT_TEXT_SIZE];
-        return note_set(step->note, ERR_RANGE, "the bond would be %s OPEN, the minimum is %s",
-                        amount_format(amount, has), amount_format(minimum, needs));
-    }
-    const struct ledger_bond fresh = {
-        .account = step->sender, .role = (uint32_t)role, .amount = amount};
-    const struct ledger_bond *found = state_get(step->state, STATE_BOND, &fresh);
-    if (found == NULL) {
-        (void)state_add(step->state, STATE_BOND, &fresh);
-    } else {
-        ((struct ledger_bond *)state_edit(step->state, found))->amount = amount;
-    }
-    return ERR_OK;
-}
-
-enum err rule_bond(struct step *step, const Openledger__V1__Bond *action)
-{
-    enum ledger_role role = LEDGER_ROLE_END;
-    struct amount amount;
-    struct amount total;
-    struct account_id escrow;
-    enum err err = role_take(step, (int)action->role, &role);
-    err = err ? err : step_amount(step, action->amount, "amount", &amount);
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (amount_add(ledger_bond(step->ledger, &step->sender, role), amount, &total) != ERR_OK) {
-        return note_set(step->note, ERR_RANGE, "the bond is too large");
-    }
-    ledger_bond_escrow_id(&step->sender, role, &escrow);
-    err = bond_set(step, role, total);
-    return err ? err : step_pay(step, &step->sender, &escrow, amount, "bond", &step->tx);
-}
-
-enum err rule_unbond(struct step *step, const Openledger__V1__Unbond *action)
-{
-    enum ledger_role role = LEDGER_ROLE_END;
-    struct amount amount;
-    struct amount rest;
-    struct account_id escrow;
-    enum err err = role_take(step, (int)action->role, &role);
-    err = err ? err : step_amount(step, action->amount, "amount", &amount);
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (amount_sub(ledger_bond(step->ledger, &step->sender, role), amount, &rest) != ERR_OK) {
-        return note_set(step->note, ERR_FUNDS, "less than %s OPEN is bonded", action->amount);
-    }
-    ledger_bond_escrow_id(&step->sender, role, &escrow);
-    err = bond_set(step, role, rest);
-    return err ? err : step_pay(step, &escrow, &step->sender, amount, "unbond", &step->tx);
 }
 
 /* ---- grants ------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
  *
  * A charge is split at once: platform, model (half the adapter's developer, half the base model's),
  * stakers, contributors. The contributors' part waits in the datanet's escrow for its share set; the
- * stakers' parts of a batch are collected and paid pro rata of all bonds at its end. Every receipt's
+ * stakers' part goes to their pool, which stake.c spreads over all stake. Every receipt's
  * split is visible as postings that refer to it. */
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,6 @@
 #include "shared/ledger/batch.h"
 #include "shared/ledger/machine.h"
 #include "shared/ledger/tx.h"
-
-#define STAKE_UNIT UINT64_C(1000000000) /* base units; bonds weigh in whole grains of this */
 
 /* The bytes of a batch, checked against its name. */
 static enum err batch_fetch(struct step *step, const struct digest *digest, struct buf *out)
@@ -138,61 +136,6 @@ static enum err receipt_charge(struct step *step, struct charge *charge, struct 
     return err;
 }
 
-/* Pays what the pool holds to all bonds, pro rata, largest remainder, ties by account and role. With no
- * bonds it stays for the next batch. */
-static int bond_order(const void *a, const void *b)
-{
-    const struct ledger_bond *left = a;
-    const struct ledger_bond *right = b;
-    int order = account_id_compare(&left->account, &right->account);
-    return order != 0 ? order : (left->role > right->role) - (left->role < right->role);
-}
-
-static enum err stakers_pay(struct step *step, const struct digest *batch)
-{
-    struct account_id pool;
-    ledger_stakers_pool_id(&pool);
-    const struct ledger_account *account = ledger_account(step->ledger, &pool);
-    size_t count = 0;
-    const struct ledger_bond *bond = NULL;
-    while ((bond = ledger_next_bond(step->ledger, bond)) != NULL) {
-        count += amount_is_zero(bond->amount) ? 0 : 1;
-    }
-    if (account == NULL || amount_is_zero(account->balance) || count == 0) {
-        return ERR_OK;
-    }
-    if (count > AMOUNT_SPLIT_MAX) {
-        return note_set(step->note, ERR_LIMIT, "%zu bonds, a batch pays at most %d", count,
-                        AMOUNT_SPLIT_MAX);
-    }
-    struct ledger_bond *bonds = calloc(count, sizeof *bonds);
-    uint64_t *weights = calloc(count, sizeof *weights);
-    struct amount *parts = calloc(count, sizeof *parts);
-    CHECK(bonds != NULL);
-    CHECK(weights != NULL);
-    CHECK(parts != NULL);
-    for (size_t i = 0; (bond = ledger_next_bond(step->ledger, bond)) != NULL;) {
-        if (!amount_is_zero(bond->amount)) {
-            bonds[i++] = *bond;
-        }
-    }
-    qsort(bonds, count, sizeof *bonds, bond_order);
-    for (size_t i = 0; i < count; i++) {
-        struct amount grains;
-        CHECK(amount_mul_ratio(bonds[i].amount, 1, STAKE_UNIT, &grains) == ERR_OK);
-        weights[i] = grains.low; /* the whole supply is 10^18 grains */
-    }
-    CHECK(amount_split(account->balance, weights, NULL, count, parts) == ERR_OK);
-    enum err err = step_leg(step, &pool, false, account->balance, "stakers.payout", batch);
-    for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = step_leg(step, &bonds[i].account, true, parts[i], "stakers.payout", batch);
-    }
-    free(bonds);
-    free(weights);
-    free(parts);
-    return err;
-}
-
 static enum err receipts_apply(struct step *step, const struct digest *digest,
                                const Openledger__V1__ReceiptBatch *batch)
 {
@@ -241,7 +184,7 @@ static enum err receipts_apply(struct step *step, const struct digest *digest,
         }
     }
     lease->next_number += batch->n_receipts;
-    return stakers_pay(step, digest);
+    return ERR_OK;
 }
 
 enum err rule_settle_receipts(struct step *step, const Openledger__V1__SettleReceipts *action)

@@ -42,6 +42,15 @@ enum state_kind { /* part of every key and of snapshots: never renumber */
                   STATE_RECEIPT = 13,
                   STATE_TX = 14,
                   STATE_STANDING = 15,
+                  STATE_STAKING = 16,
+                  STATE_DELEGATION = 17,
+                  STATE_UNBONDING = 18,
+                  STATE_STAKER = 19,
+                  STATE_POWER = 20,
+                  STATE_SNAPSHOT = 21,
+                  STATE_PROPOSAL = 22,
+                  STATE_VOTE = 23,
+                  STATE_FREE_GAS = 24,
                   STATE_KIND_END,
 };
 
@@ -56,6 +65,12 @@ struct state_standing {
     char datanet[LEDGER_NAME_MAX + 1];
     struct account_id account;
     uint64_t accepted_rows;
+};
+
+/* Gas that the block of this height has forgiven so far; one record. */
+struct state_free_gas {
+    uint64_t height;
+    struct amount used;
 };
 
 struct state;

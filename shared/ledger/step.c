@@ -228,3 +228,50 @@ enum err step_pay(struct step *step, const struct account_id *from, const struct
     enum err err = step_leg(step, from, false, amount, reason, reference);
     return err ? err : step_leg(step, to, true, amount, reason, reference);
 }
+
+/* ---- gas ---------------------------------------------------------------------------------------- */
+
+/* Senders who cannot pay may use what the block forgives: somebody must be able to begin with nothing,
+ * and a flood of such transactions is bounded by it, without slowing those who pay. */
+static enum err gas_forgive(struct step *step, struct amount gas, struct amount spendable)
+{
+    const uint64_t height = step->ledger->head.height + 1;
+    const struct state_free_gas *found = state_next(step->state, STATE_FREE_GAS, NULL);
+    struct amount used = found == NULL || found->height != height ? AMOUNT_ZERO : found->used;
+    if (amount_add(used, gas, &used) != ERR_OK ||
+        amount_compare(used, ledger_parameters(step->ledger)->free_gas_per_block) > 0) {
+        char has[AMOUNT_TEXT_SIZE];
+        char needs[AMOUNT_TEXT_SIZE];
+        return note_set(step->note, ERR_FUNDS,
+                        "gas is %s OPEN, account %s can spend %s, and the block forgives no more",
+                        amount_format(gas, needs), short_hex(step->sender.bytes).text,
+                        amount_format(spendable, has));
+    }
+    const struct state_free_gas fresh = {.height = height, .used = used};
+    if (found == NULL) {
+        (void)state_add(step->state, STATE_FREE_GAS, &fresh);
+    } else {
+        *(struct state_free_gas *)state_edit(step->state, found) = fresh;
+    }
+    return ERR_OK;
+}
+
+enum err gas_charge(struct step *step, size_t tx_size)
+{
+    const struct ledger_parameters *parameters = ledger_parameters(step->ledger);
+    const struct ledger_account *sender = ledger_account(step->ledger, &step->sender);
+    struct account_id pool;
+    struct amount gas;
+    struct amount legs;
+    /* The bounds of the parameters, of an entry and of its legs keep this far below 2^128. */
+    CHECK(amount_mul(parameters->gas_per_byte, tx_size, &gas) == ERR_OK);
+    CHECK(amount_mul(parameters->gas_per_leg, step->effects->leg_count, &legs) == ERR_OK);
+    CHECK(amount_add(gas, legs, &gas) == ERR_OK);
+    CHECK(sender != NULL);
+    struct amount spendable = spendable_at(sender, step->time_ms);
+    if (amount_compare(spendable, gas) < 0) {
+        return gas_forgive(step, gas, spendable);
+    }
+    ledger_stakers_pool_id(&pool);
+    return step_pay(step, &step->sender, &pool, gas, "gas", &step->tx);
+}

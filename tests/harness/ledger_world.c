@@ -46,8 +46,17 @@ void world_genesis(struct world *world)
                "\"parameters\":{\"platformBp\":1000,\"modelBp\":2000,\"stakersBp\":1000,"
                "\"contributorsBp\":6000,\"shareDeadlineBlocks\":%u,"
                "\"settlementWindowMs\":\"10000\",\"minimumBond\":\"100\","
-               "\"validityMaxMs\":\"600000\"},\"allocations\":[",
-               world->deadline_blocks);
+               "\"validityMaxMs\":\"600000\",\"others\":["
+               "{\"name\":\"gas_per_byte\",\"value\":\"%s\"},"
+               "{\"name\":\"gas_per_leg\",\"value\":\"%s\"},"
+               "{\"name\":\"free_gas_per_block\",\"value\":\"0.01\"},"
+               "{\"name\":\"unbonding_ms\",\"value\":\"60000\"},"
+               "{\"name\":\"voting_delay_blocks\",\"value\":\"2\"},"
+               "{\"name\":\"voting_period_blocks\",\"value\":\"3\"},"
+               "{\"name\":\"timelock_ms\",\"value\":\"5000\"},"
+               "{\"name\":\"proposal_grace_ms\",\"value\":\"60000\"}"
+               "]},\"allocations\":[",
+               world->deadline_blocks, world->gas ? "0.000001" : "0", world->gas ? "0.00001" : "0");
     for (int i = 0; CAST[i].name != NULL; i++) {
         buf_append_text(out, i == 0 ? "{" : ",{");
         put_base64(out, "account", world->ids[i].bytes);
@@ -69,8 +78,14 @@ struct world *world_create(void)
 
 struct world *world_create_at(uint64_t time_ms, uint32_t deadline_blocks)
 {
+    return world_create_with(time_ms, deadline_blocks, false);
+}
+
+struct world *world_create_with(uint64_t time_ms, uint32_t deadline_blocks, bool gas)
+{
     struct world *world = calloc(1, sizeof *world);
     CHECK(world != NULL);
+    world->gas = gas;
     crypto_start();
     uint8_t seed[KEY_SEED_SIZE] = {0x77};
     world->sequencer = key_pair_from_seed(seed);

@@ -41,6 +41,7 @@ struct world {
     struct account_id ids[WORLD_COUNT];
     uint64_t time_ms; /* genesis */
     uint32_t deadline_blocks;
+    bool gas; /* else transactions cost none, so that tests can count in whole OPEN */
     uint64_t now_ms;
     uint64_t nonce;
     struct buf blobs[WORLD_BLOBS_MAX];
@@ -59,6 +60,7 @@ struct world {
 struct world *world_create(void); /* at WORLD_TIME_MS */
 struct world *world_create_at(uint64_t time_ms,
                               uint32_t deadline_blocks); /* for tests with a real clock */
+struct world *world_create_with(uint64_t time_ms, uint32_t deadline_blocks, bool gas);
 void world_destroy(struct world *world);
 struct ledger_blobs world_blobs(struct world *world);
 /* The genesis file's text for a sequencer key. */
