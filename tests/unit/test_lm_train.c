@@ -6,7 +6,7 @@
 #include "shared/lm/trainer.h"
 #include "shared/lm/windows.h"
 #include "shared/platform/pool.h"
-#include "tests/harness/lm_fixture.h"
+#include "tests/harness/lm_random.h"
 
 enum { VOCAB = 67, EXAMPLES = 5, LONGEST = 270 };
 
@@ -124,7 +124,15 @@ START_TEST(test_adapter_gradients_match_finite_differences)
 {
     struct lm_example examples[EXAMPLES];
     examples_make(examples);
-    struct lm_model *model = fixture_model(NULL);
+    /* The fixture's model, then a random one of each architecture with parts of its own. */
+    static const uint32_t VARIANTS[] = {0, LM_QWEN2, LM_QWEN3, LM_ARCHITECTURE_COUNT};
+    struct random_model random = {0};
+    if (_i > 0) {
+        struct lm_config made = random_config(VARIANTS[_i]);
+        made.context = FIXTURE_CONTEXT;
+        random_model_make(&random, &made);
+    }
+    struct lm_model *model = _i == 0 ? fixture_model(NULL) : random_model_load(&random, NULL);
     struct lm_trainer *trainer = adapter_trainer(model, LM_TARGETS_ALL, 64);
     trainer->options.learning_rate = 1e-9F;
     (void)loss_at(trainer, examples);
@@ -140,6 +148,7 @@ START_TEST(test_adapter_gradients_match_finite_differences)
     free(gradient);
     lm_trainer_destroy(trainer);
     lm_model_destroy(model);
+    random_model_free(&random);
 }
 END_TEST
 
@@ -395,7 +404,7 @@ int main(void)
     TCase *rules = tcase_create("rules");
     tcase_set_timeout(rules, 300);
     tcase_add_loop_test(rules, test_full_gradients_match_finite_differences, 0, 2);
-    tcase_add_test(rules, test_adapter_gradients_match_finite_differences);
+    tcase_add_loop_test(rules, test_adapter_gradients_match_finite_differences, 0, 4);
     tcase_add_test(rules, test_circumstances_do_not_change_training);
     tcase_add_test(rules, test_adapter_training_is_exact_too);
     tcase_add_test(rules, test_resumed_run_ends_in_the_same_bytes);
