@@ -21,7 +21,7 @@ static void hash_two(uint8_t prefix, const void *a, size_t a_size, const void *b
     sha256_parts(parts, 3, out);
 }
 
-static void hash_node(const struct digest *left, const struct digest *right, struct digest *out)
+void merkle_node(const struct digest *left, const struct digest *right, struct digest *out)
 {
     hash_two(NODE_PREFIX, left, sizeof *left, right, sizeof *right, out);
 }
@@ -41,7 +41,7 @@ static void append(struct merkle_tree *tree, const struct digest *leaf)
     CHECK(depth < MERKLE_PATH_MAX + 1);
     tree->edge[depth++] = *leaf;
     for (uint64_t carry = tree->leaf_count; (carry & 1) != 0; carry >>= 1, depth--) {
-        hash_node(&tree->edge[depth - 2], &tree->edge[depth - 1], &tree->edge[depth - 2]);
+        merkle_node(&tree->edge[depth - 2], &tree->edge[depth - 1], &tree->edge[depth - 2]);
     }
     tree->leaf_count++;
 }
@@ -81,7 +81,7 @@ void merkle_tree_head(const struct merkle_tree *tree, struct merkle_head *out_he
         root = tree->edge[--depth];
     }
     while (depth > 0) {
-        hash_node(&tree->edge[--depth], &root, &root);
+        merkle_node(&tree->edge[--depth], &root, &root);
     }
     *out_head = (struct merkle_head){.leaf_count = tree->leaf_count, .root = root};
 }
@@ -141,7 +141,7 @@ bool merkle_verify(const struct merkle_head *head, const struct merkle_proof *pr
         }
         CHECK(used_count < MERKLE_PATH_MAX); /* ASan cannot see reads inside libcrypto */
         const struct digest *other = &proof->path[used_count++];
-        hash_node(sibling < node ? other : &hash, sibling < node ? &hash : other, &hash);
+        merkle_node(sibling < node ? other : &hash, sibling < node ? &hash : other, &hash);
     }
     /* memcmp, not a constant-time compare: roots are public. */
     return used_count == proof->path_count &&
@@ -236,10 +236,10 @@ bool merkle_verify_consistency(const struct merkle_head *old_head,
         }
         const struct digest *other = &proof->path[used_count++];
         if (sibling < node) {
-            hash_node(other, &old_root, &old_root);
-            hash_node(other, &new_root, &new_root);
+            merkle_node(other, &old_root, &old_root);
+            merkle_node(other, &new_root, &new_root);
         } else {
-            hash_node(&new_root, other, &new_root);
+            merkle_node(&new_root, other, &new_root);
         }
     }
     return used_count == proof->path_count && digest_equal(&old_root, &old_head->root) &&

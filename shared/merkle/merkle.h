@@ -53,6 +53,9 @@ struct merkle_consistency {
 /* Hashes one record: SHA-256(0x00 || data). data may be NULL only when data_size (bytes) is 0. */
 void merkle_leaf(const void *data, size_t data_size, struct digest *out_leaf);
 
+/* Hashes two subtrees into the one over them: SHA-256(0x01 || left || right). out may alias either. */
+void merkle_node(const struct digest *left, const struct digest *right, struct digest *out);
+
 /* Computes a tree's head; an empty tree has root SHA-256(""). Costs count - 1 hashes. */
 void merkle_head(struct merkle_leaves leaves, struct merkle_head *out_head);
 
