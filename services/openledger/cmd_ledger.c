@@ -326,26 +326,30 @@ int cmd_block(int argc, char **argv)
     return code;
 }
 
-/* The proof is checked here before it is shown or saved: with the chain's id and key, nothing else. */
-static enum err check_proof(struct cli *cli, const Openledger__V1__InclusionProof *proof,
-                            struct buf *packed, struct ledger_proof_claim *out_claim)
+/* What proofs are checked with: from the genesis file's bytes, which are the chain's id. */
+static enum err trust_get(struct cli *cli, struct ledger_trust *out_trust)
 {
     Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
     const Openledger__V1__LedgerInfo *info;
-    struct digest chain;
-    struct public_key key;
+    struct ledger *ledger = NULL;
     enum err err = cli_call(cli, "Settlement.GetInfo", &request.base, &info);
-    err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(info->chain_id), &chain);
-    if (err == ERR_OK && info->sequencer_key.len != PUBLIC_KEY_SIZE) {
-        err = note_set(&cli->note, ERR_INVALID, "the sequencer's key is malformed");
-    }
+    err = err != ERR_OK ? err : ledger_create(ledger_bytes(info->genesis), &ledger, &cli->note);
     if (err == ERR_OK) {
-        (void)memcpy(key.bytes, info->sequencer_key.data, PUBLIC_KEY_SIZE);
-        err = ledger_pack(&proof->base, packed);
+        ledger_trust(ledger, out_trust);
+        ledger_destroy(ledger);
     }
-    return err != ERR_OK
-               ? err
-               : ledger_proof_verify(buf_bytes(packed), &chain, &key, out_claim, &cli->note);
+    return err;
+}
+
+/* The proof is checked here before it is shown or saved. */
+static enum err check_proof(struct cli *cli, const Openledger__V1__InclusionProof *proof,
+                            struct buf *packed, struct ledger_proof_claim *out_claim)
+{
+    struct ledger_trust trust;
+    enum err err = trust_get(cli, &trust);
+    err = err != ERR_OK ? err : ledger_pack(&proof->base, packed);
+    return err != ERR_OK ? err
+                         : ledger_proof_verify(buf_bytes(packed), &trust, out_claim, &cli->note);
 }
 
 int cmd_prove(int argc, char **argv)
@@ -388,7 +392,7 @@ int cmd_prove(int argc, char **argv)
         char when[32];
         printf("proved: entry %llu in block %llu of %s, under checkpoint %llu\n",
                (unsigned long long)claim.index, (unsigned long long)claim.height,
-               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint_height);
+               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint.height);
     }
     code = err == ERR_OK ? 0 : cli_fail(&cli, "prove");
     buf_deinit(&packed);

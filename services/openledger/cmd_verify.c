@@ -154,10 +154,9 @@ static enum err check_proof(const char *genesis, const char *path, struct note *
     err = err != ERR_OK ? err : ledger_create(buf_bytes(&file), &ledger, note);
     err = err != ERR_OK ? err : file_read(path, &proof, note);
     if (err == ERR_OK) {
-        struct ledger_head head;
-        ledger_head(ledger, &head);
-        err = ledger_proof_verify(buf_bytes(&proof), &head.chain_id,
-                                  &ledger_parameters(ledger)->sequencer, &claim, note);
+        struct ledger_trust trust;
+        ledger_trust(ledger, &trust);
+        err = ledger_proof_verify(buf_bytes(&proof), &trust, &claim, note);
     }
     if (err == ERR_OK) {
         char when[32];
@@ -165,7 +164,7 @@ static enum err check_proof(const char *genesis, const char *path, struct note *
         char amount[AMOUNT_TEXT_SIZE];
         printf("proof: entry %llu is in block %llu of %s, under checkpoint %llu\n",
                (unsigned long long)claim.index, (unsigned long long)claim.height,
-               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint_height);
+               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint.height);
         if (claim.posting) {
             printf("proof: it %s %s OPEN %s %s (%s)\n", claim.credit ? "pays" : "takes",
                    amount_format(claim.amount, amount), claim.credit ? "to" : "from",

@@ -38,7 +38,8 @@ static enum err blob_find(void *context, const struct digest *digest, struct buf
 static enum err checkpoint_load(struct run *run)
 {
     char path[FILE_PATH_SIZE];
-    struct ledger_head head;
+    struct ledger_trust trust;
+    struct ledger_checkpoint checkpoint;
     const char *given = run->options->checkpoint_file;
     enum err err = given != NULL && given[0] != '\0'
                        ? file_path(path, "%s", given)
@@ -47,12 +48,15 @@ static enum err checkpoint_load(struct run *run)
     if (err != ERR_OK) {
         return note_wrap(run->note, err, "the checkpoint");
     }
-    ledger_head(run->ledger, &head);
-    err = ledger_checkpoint_verify(buf_bytes(&run->checkpoint), &head.chain_id,
-                                   &ledger_parameters(run->ledger)->sequencer,
-                                   &run->checkpoint_height, &run->checkpoint_root, run->note);
-    run->report->signatures += err ? 0 : 1;
-    run->report->checkpoint_height = run->checkpoint_height;
+    ledger_trust(run->ledger, &trust);
+    err = ledger_checkpoint_verify(buf_bytes(&run->checkpoint), &trust, &checkpoint, run->note);
+    if (err == ERR_OK) {
+        run->checkpoint_height = checkpoint.height;
+        run->checkpoint_root = checkpoint.root;
+        run->report->signatures += 1 + checkpoint.cosignatures;
+        run->report->checkpoint_height = checkpoint.height;
+        run->report->cosignatures = checkpoint.cosignatures;
+    }
     return err;
 }
 

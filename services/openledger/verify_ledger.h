@@ -46,6 +46,7 @@ struct verify_ledger_report {
     struct digest state_root;
     struct digest headers_root;
     uint64_t checkpoint_height;
+    uint32_t cosignatures; /* on it, of genesis's witnesses */
 };
 
 /* ERR_OK: everything holds. Else the note names the first thing that does not: the entry's index, the

@@ -4,6 +4,7 @@
 #include "services/settlement/settlement.h"
 #include "shared/journal/journal.h"
 #include "shared/platform/file.h"
+#include "shared/tlog/store.h"
 
 struct block {
     uint64_t last_index;
@@ -31,6 +32,10 @@ struct settlement {
     char log_folder[FILE_PATH_SIZE];
     char index_folder[FILE_PATH_SIZE];
     char checkpoint_path[FILE_PATH_SIZE];
+    char tiles_folder[FILE_PATH_SIZE];
+    struct tlog_store *tiles; /* NULL until first used; holds at most checkpoint_height headers */
+    struct buf cosigned;      /* a checkpoint with cosignatures over cosigned_height headers */
+    uint64_t cosigned_height; /* 0: none */
 };
 
 /* Applies the journal's entries up to until; final: they are, so the index may be committed. Stops at

@@ -7,6 +7,7 @@
 #include "services/settlement/internal.h"
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
+#include "shared/crypto/signed_note.h"
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 #include "shared/merkle/merkle.h"
@@ -229,6 +230,7 @@ static enum err folders_open(struct settlement *settlement, const char *folder, 
         err = file_path(settlement->index_folder, "%s/index", folder);
     }
     err = err ? err : file_path(settlement->checkpoint_path, "%s/checkpoint", folder);
+    err = err ? err : file_path(settlement->tiles_folder, "%s/tiles", folder);
     err = err ? err : file_make_folders(folder, note);
     err = err ? err : journal_open(&journal, &settlement->journal, note);
     if (err != ERR_OK) {
@@ -252,6 +254,7 @@ enum err settlement_open(const struct settlement_options *options,
     ledger_effects_init(&settlement->effects);
     buf_init(&settlement->entry, LEDGER_ENTRY_MAX);
     buf_init(&settlement->checkpoint, 4096);
+    buf_init(&settlement->cosigned, SIGNED_NOTE_MAX);
     settlement->blobs = options->blobs;
     settlement->sequencer = options->sequencer;
     settlement->snapshot_blocks =
@@ -287,6 +290,8 @@ void settlement_close(struct settlement *settlement)
     ledger_effects_deinit(&settlement->effects);
     buf_deinit(&settlement->entry);
     buf_deinit(&settlement->checkpoint);
+    buf_deinit(&settlement->cosigned);
+    tlog_store_close(settlement->tiles);
     free(settlement->blocks);
     free(settlement);
 }
@@ -461,119 +466,4 @@ uint64_t settlement_height_of(const struct settlement *settlement, uint64_t inde
         }
     }
     return low == settlement->block_count ? 0 : low + 1;
-}
-
-/* ---- proofs ------------------------------------------------------------------------------------- */
-
-struct leaves {
-    struct digest *items;
-    size_t count, capacity;
-    uint64_t index; /* the entry, or the leg's entry, looked for */
-    uint32_t leg;
-    size_t found; /* its place + 1 */
-    struct buf leaf;
-};
-
-static void leaf_add(struct leaves *leaves, struct bytes data)
-{
-    if (leaves->count == leaves->capacity) {
-        leaves->capacity = leaves->capacity == 0 ? 64 : 2 * leaves->capacity;
-        leaves->items = realloc(leaves->items, leaves->capacity * sizeof *leaves->items);
-        CHECK(leaves->items != NULL);
-    }
-    merkle_leaf(data.data, data.size, &leaves->items[leaves->count++]);
-}
-
-static enum err leg_add(void *context, uint64_t index, uint32_t leg, struct bytes posting)
-{
-    struct leaves *leaves = context;
-    leaf_add(leaves, posting);
-    if (index == leaves->index && leg == leaves->leg) {
-        leaves->found = leaves->count;
-        return buf_append_bytes(&leaves->leaf, posting);
-    }
-    return ERR_OK;
-}
-
-static enum err entries_add(struct settlement *settlement, struct leaves *leaves, uint64_t first,
-                            uint64_t last, struct note *note)
-{
-    enum err err = ERR_OK;
-    for (uint64_t i = first; i <= last && err == ERR_OK; i++) {
-        buf_clear(&settlement->entry);
-        err = settlement_entry(settlement, i, &settlement->entry, note);
-        if (err == ERR_OK) {
-            leaf_add(leaves, buf_bytes(&settlement->entry));
-        }
-        if (err == ERR_OK && i == leaves->index) {
-            leaves->found = leaves->count;
-            err = buf_append_bytes(&leaves->leaf, buf_bytes(&settlement->entry));
-        }
-    }
-    return err;
-}
-
-static enum err prove(struct settlement *settlement, struct leaves *leaves, bool posting,
-                      struct buf *out, struct note *note)
-{
-    uint64_t height = settlement_height_of(settlement, leaves->index);
-    if (leaves->index == 0 || height == 0) {
-        return note_set(note, ERR_UNAVAILABLE, "entry %llu is in no block yet",
-                        (unsigned long long)leaves->index);
-    }
-    uint64_t first = height == 1 ? 1 : settlement->blocks[height - 2].last_index + 1;
-    uint64_t last = settlement->blocks[height - 1].last_index;
-    enum err err = posting ? settlement_store_legs(settlement->store, first, last, leg_add, leaves)
-                           : entries_add(settlement, leaves, first, last, note);
-    if (err == ERR_OK && leaves->found == 0) {
-        err = note_set(note, ERR_NOT_FOUND, "entry %llu has no leg %u",
-                       (unsigned long long)leaves->index, leaves->leg);
-    }
-    struct buf header;
-    buf_init(&header, 4096);
-    struct digest *headers = calloc(settlement->block_count, sizeof *headers);
-    CHECK(headers != NULL);
-    for (size_t i = 0; i < settlement->block_count; i++) {
-        headers[i] = settlement->blocks[i].leaf;
-    }
-    err = err ? err : settlement_store_header(settlement->store, height, &header);
-    if (err == ERR_OK) {
-        const struct ledger_proof_parts parts = {.leaf = buf_bytes(&leaves->leaf),
-                                                 .posting = posting,
-                                                 .leaves = leaves->items,
-                                                 .leaf_count = leaves->count,
-                                                 .leaf_index = leaves->found - 1,
-                                                 .header = buf_bytes(&header),
-                                                 .headers = headers,
-                                                 .header_count = settlement->block_count,
-                                                 .checkpoint = buf_bytes(&settlement->checkpoint)};
-        err = ledger_proof_make(&parts, out, note);
-    }
-    free(headers);
-    buf_deinit(&header);
-    return err;
-}
-
-static enum err prove_one(struct settlement *settlement, uint64_t index, bool posting, uint32_t leg,
-                          struct buf *out, struct note *note)
-{
-    struct leaves leaves = {.index = index, .leg = leg};
-    buf_init(&leaves.leaf, LEDGER_ENTRY_MAX);
-    enum err err = settlement_sync(settlement, note);
-    err = err ? err : prove(settlement, &leaves, posting, out, note);
-    buf_deinit(&leaves.leaf);
-    free(leaves.items);
-    return err;
-}
-
-enum err settlement_prove_entry(struct settlement *settlement, uint64_t index, struct buf *out,
-                                struct note *note)
-{
-    return prove_one(settlement, index, false, 0, out, note);
-}
-
-enum err settlement_prove_leg(struct settlement *settlement, uint64_t index, uint32_t leg,
-                              struct buf *out, struct note *note)
-{
-    return prove_one(settlement, index, true, leg, out, note);
 }

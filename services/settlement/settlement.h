@@ -107,8 +107,29 @@ MUST_USE enum err settlement_entry(struct settlement *settlement, uint64_t index
 struct bytes settlement_checkpoint(const struct settlement *settlement);
 /* The block that entry index is in; 0: not sealed yet. */
 uint64_t settlement_height_of(const struct settlement *settlement, uint64_t index);
+
+/* ---- the public log and proofs: prove.c ---- */
+
+/* Brings the tiles of the header log (folder/tiles) up to the newest checkpoint and writes the partial
+ * ones. *out_size: headers in them. They are derived: what does not fit the ledger is made anew. */
+MUST_USE enum err settlement_tiles(struct settlement *settlement, uint64_t *out_size,
+                                   struct note *note);
+const char *settlement_tiles_folder(const struct settlement *settlement);
+/* A checkpoint of ours over the first height headers, with the cosignatures it got (copied): proofs of what
+ * is under it carry it from now on. */
+void settlement_cosigned(struct settlement *settlement, uint64_t height, struct bytes checkpoint);
+
 /* Appends a serialised InclusionProof of entry index, or of its leg. ERR_UNAVAILABLE: not sealed. */
 MUST_USE enum err settlement_prove_entry(struct settlement *settlement, uint64_t index,
                                          struct buf *out, struct note *note);
 MUST_USE enum err settlement_prove_leg(struct settlement *settlement, uint64_t index, uint32_t leg,
                                        struct buf *out, struct note *note);
+/* A proof of an account's state is made in two steps, as the state moves on while the checkpoint over
+ * its block waits for cosignatures. First the way through the state: *out_height is the block whose
+ * state it is. ERR_UNAVAILABLE: entries came after the last seal; seal, then ask again. */
+MUST_USE enum err settlement_account_path(struct settlement *settlement,
+                                          const struct account_id *account, struct buf *out_path,
+                                          uint64_t *out_height, struct note *note);
+/* Then, at any time later, the rest: appends a serialised StateProof. */
+MUST_USE enum err settlement_account_proof(struct settlement *settlement, struct bytes path,
+                                           uint64_t height, struct buf *out, struct note *note);

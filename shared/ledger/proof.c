@@ -11,6 +11,7 @@
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
 #include "shared/merkle/merkle.h"
+#include "shared/tlog/proof.h"
 
 static const char ORIGIN_PREFIX[] = "openledger/";
 
@@ -37,16 +38,34 @@ enum err ledger_checkpoint_sign(const struct digest *chain_id, uint64_t height,
     return err;
 }
 
-enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct digest *chain_id,
-                                  const struct public_key *key, uint64_t *out_height,
-                                  struct digest *out_root, struct note *note)
+void ledger_trust(const struct ledger *ledger, struct ledger_trust *out_trust)
+{
+    struct ledger_head head;
+    ledger_head(ledger, &head);
+    *out_trust = (struct ledger_trust){.chain_id = head.chain_id,
+                                       .sequencer = ledger_parameters(ledger)->sequencer,
+                                       .witnesses = *ledger_witnesses(ledger)};
+}
+
+enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct ledger_trust *trust,
+                                  struct ledger_checkpoint *out_checkpoint, struct note *note)
 {
     char origin[LEDGER_ORIGIN_SIZE];
-    const struct signed_note_key signer = {
-        .name = ledger_origin(chain_id, origin), .type = SIGNED_NOTE_PLAIN, .key = *key};
+    const struct ledger_witnesses *witnesses = &trust->witnesses;
+    struct signed_note_key keys[1 + LEDGER_WITNESSES_MAX] = {
+        {ledger_origin(&trust->chain_id, origin), SIGNED_NOTE_PLAIN, trust->sequencer}};
+    bool signed_by[1 + LEDGER_WITNESSES_MAX] = {false};
     struct bytes body;
     struct checkpoint checkpoint;
-    enum err err = signed_note_verify(note_bytes, &signer, 1, &body, note);
+    for (uint32_t i = 0; i < witnesses->count; i++) {
+        keys[1 + i] = (struct signed_note_key){witnesses->items[i].name, SIGNED_NOTE_COSIGNATURE,
+                                               witnesses->items[i].key};
+    }
+    enum err err =
+        signed_note_check(note_bytes, keys, 1 + witnesses->count, signed_by, &body, note);
+    if (err == ERR_OK && !signed_by[0]) {
+        err = note_set(note, ERR_DENIED, "it is not signed by the sequencer");
+    }
     err = err ? err : checkpoint_parse(body, &checkpoint, NULL, note);
     if (err != ERR_OK) {
         return note_wrap(note, err, "checkpoint");
@@ -55,8 +74,12 @@ enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct digest *
         return note_set(note, ERR_INVALID, "checkpoint: it is of another log, \"%.80s\"",
                         checkpoint.origin);
     }
-    *out_height = checkpoint.leaf_count;
-    *out_root = checkpoint.root;
+    struct ledger_checkpoint found = {.height = checkpoint.leaf_count, .root = checkpoint.root};
+    for (uint32_t i = 0; i < witnesses->count; i++) {
+        found.cosignatures += signed_by[1 + i] ? 1 : 0;
+    }
+    found.final = found.cosignatures >= witnesses->quorum;
+    *out_checkpoint = found;
     return ERR_OK;
 }
 
@@ -85,26 +108,14 @@ enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *o
                            struct note *note)
 {
     struct merkle_proof path;
-    struct merkle_proof header_path;
-    Openledger__V1__BlockHeader *header =
-        openledger__v1__block_header__unpack(NULL, parts->header.size, parts->header.data);
-    if (header == NULL || header->height == 0) {
-        openledger__v1__block_header__free_unpacked(header, NULL);
-        return note_set(note, ERR_CORRUPT, "the block's header cannot be decoded");
-    }
-    uint64_t header_index = header->height - 1;
-    openledger__v1__block_header__free_unpacked(header, NULL);
+    const struct merkle_proof *header_path = parts->header_path;
     enum err err = merkle_prove((struct merkle_leaves){parts->leaves, parts->leaf_count},
                                 parts->leaf_index, &path);
-    if (err == ERR_OK) {
-        err = merkle_prove((struct merkle_leaves){parts->headers, parts->header_count},
-                           header_index, &header_path);
-    }
     if (err != ERR_OK) {
-        return note_set(note, err, "leaf %llu of %llu in block %llu of %llu cannot be proved",
+        return note_set(note, err, "leaf %llu of %llu in block %llu cannot be proved",
                         (unsigned long long)parts->leaf_index,
-                        (unsigned long long)parts->leaf_count, (unsigned long long)header_index + 1,
-                        (unsigned long long)parts->header_count);
+                        (unsigned long long)parts->leaf_count,
+                        (unsigned long long)header_path->leaf_index + 1);
     }
     char checkpoint[SIGNED_NOTE_MAX + 1];
     if (parts->checkpoint.size > SIGNED_NOTE_MAX) {
@@ -117,8 +128,8 @@ enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *o
     for (uint32_t i = 0; i < path.path_count; i++) {
         items[i] = ledger_binary(path.path[i].bytes, DIGEST_SIZE);
     }
-    for (uint32_t i = 0; i < header_path.path_count; i++) {
-        header_items[i] = ledger_binary(header_path.path[i].bytes, DIGEST_SIZE);
+    for (uint32_t i = 0; i < header_path->path_count; i++) {
+        header_items[i] = ledger_binary(header_path->path[i].bytes, DIGEST_SIZE);
     }
     Openledger__V1__InclusionProof proof = OPENLEDGER__V1__INCLUSION_PROOF__INIT;
     proof.leaf = ledger_binary(parts->leaf.data, parts->leaf.size);
@@ -128,8 +139,8 @@ enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *o
     proof.n_path = path.path_count;
     proof.path = items;
     proof.header = ledger_binary(parts->header.data, parts->header.size);
-    proof.header_index = header_index;
-    proof.n_header_path = header_path.path_count;
+    proof.header_index = header_path->leaf_index;
+    proof.n_header_path = header_path->path_count;
     proof.header_path = header_items;
     proof.checkpoint = checkpoint;
     return ledger_pack(&proof.base, out);
@@ -250,20 +261,18 @@ static enum err header_check(const Openledger__V1__InclusionProof *proof,
 }
 
 static enum err proof_check(const Openledger__V1__InclusionProof *proof,
-                            const struct digest *chain_id, const struct public_key *sequencer,
-                            struct ledger_proof_claim *claim, struct note *note)
+                            const struct ledger_trust *trust, struct ledger_proof_claim *claim,
+                            struct note *note)
 {
-    struct merkle_head log = {0};
-    const struct bytes checkpoint = bytes_of_text(proof->checkpoint);
     enum err err =
-        ledger_checkpoint_verify(checkpoint, chain_id, sequencer, &log.leaf_count, &log.root, note);
+        ledger_checkpoint_verify(bytes_of_text(proof->checkpoint), trust, &claim->checkpoint, note);
     err = err              ? err
           : proof->posting ? posting_claim(ledger_bytes(proof->leaf), claim, note)
-                           : entry_claim(ledger_bytes(proof->leaf), chain_id, claim, note);
+                           : entry_claim(ledger_bytes(proof->leaf), &trust->chain_id, claim, note);
     if (err != ERR_OK) {
         return err;
     }
-    claim->checkpoint_height = log.leaf_count;
+    const struct merkle_head log = {claim->checkpoint.height, claim->checkpoint.root};
     if (!path_leads(proof->header_path, proof->n_header_path, proof->header_index, &log,
                     ledger_bytes(proof->header))) {
         return note_set(note, ERR_INVALID, "the header does not lead to the checkpoint's root");
@@ -272,14 +281,14 @@ static enum err proof_check(const Openledger__V1__InclusionProof *proof,
     err = ledger_unpack(&openledger__v1__block_header__descriptor, "header",
                         ledger_bytes(proof->header), &message, note);
     if (err == ERR_OK) {
-        err = header_check(proof, (Openledger__V1__BlockHeader *)message, chain_id, claim, note);
+        err = header_check(proof, (Openledger__V1__BlockHeader *)message, &trust->chain_id, claim,
+                           note);
         protobuf_c_message_free_unpacked(message, NULL);
     }
     return err;
 }
 
-enum err ledger_proof_verify(struct bytes proof, const struct digest *chain_id,
-                             const struct public_key *sequencer,
+enum err ledger_proof_verify(struct bytes proof, const struct ledger_trust *trust,
                              struct ledger_proof_claim *out_claim, struct note *note)
 {
     ProtobufCMessage *message = NULL;
@@ -289,10 +298,53 @@ enum err ledger_proof_verify(struct bytes proof, const struct digest *chain_id,
         return err;
     }
     struct ledger_proof_claim claim = {0};
-    err = proof_check((Openledger__V1__InclusionProof *)message, chain_id, sequencer, &claim, note);
+    err = proof_check((Openledger__V1__InclusionProof *)message, trust, &claim, note);
     if (err == ERR_OK) {
         *out_claim = claim;
     }
     protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}
+
+/* ---- proof files -------------------------------------------------------------------------------- */
+
+enum err ledger_proof_export(struct bytes proof_bytes, struct buf *out, struct note *note)
+{
+    ProtobufCMessage *message = NULL;
+    enum err err = ledger_unpack(&openledger__v1__inclusion_proof__descriptor, "proof", proof_bytes,
+                                 &message, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    const Openledger__V1__InclusionProof *proof = (Openledger__V1__InclusionProof *)message;
+    struct tlog_proof file = {.checkpoint = bytes_of_text(proof->checkpoint)};
+    err = path_take(proof->header_path, proof->n_header_path, proof->header_index, &file.path);
+    err = err ? note_set(note, err, "proof: its header's path is malformed")
+              : tlog_proof_format(&file, proof_bytes, out);
+    protobuf_c_message_free_unpacked(message, NULL);
+    return err;
+}
+
+enum err ledger_proof_import(struct bytes file, struct buf *out_proof, struct note *note)
+{
+    static const char TEXT[] = "c2sp.org/";
+    struct tlog_proof parsed;
+    if (file.size < sizeof TEXT - 1 || memcmp(file.data, TEXT, sizeof TEXT - 1) != 0) {
+        return buf_append_bytes(out_proof, file);
+    }
+    size_t before = out_proof->size;
+    enum err err = tlog_proof_parse(file, &parsed, out_proof, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    /* The two forms must say the same: what other programs check is what we check. */
+    struct buf again;
+    buf_init(&again, TLOG_PROOF_MAX);
+    err = ledger_proof_export(bytes_of(out_proof->data + before, out_proof->size - before), &again,
+                              note);
+    if (err == ERR_OK && !bytes_equal(buf_bytes(&again), file)) {
+        err = note_set(note, ERR_INVALID, "the proof file and the proof inside it differ");
+    }
+    buf_deinit(&again);
     return err;
 }

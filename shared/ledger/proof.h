@@ -12,6 +12,7 @@
 #include "shared/base/note.h"
 #include "shared/crypto/keys.h"
 #include "shared/ledger/ledger.h"
+#include "shared/merkle/merkle.h"
 
 #define LEDGER_ORIGIN_SIZE 80 /* "openledger/" and 64 digits */
 
@@ -22,10 +23,28 @@ const char *ledger_origin(const struct digest *chain_id, char out[LEDGER_ORIGIN_
 MUST_USE enum err ledger_checkpoint_sign(const struct digest *chain_id, uint64_t height,
                                          const struct digest *root, const struct key_pair *keys,
                                          struct buf *out);
-/* ERR_DENIED: not signed by key; ERR_INVALID: malformed, or of another chain. */
-MUST_USE enum err ledger_checkpoint_verify(struct bytes checkpoint, const struct digest *chain_id,
-                                           const struct public_key *key, uint64_t *out_height,
-                                           struct digest *out_root, struct note *note);
+/* What a checker must know beforehand, all of it from the genesis file. */
+struct ledger_trust {
+    struct digest chain_id;
+    struct public_key sequencer;
+    struct ledger_witnesses witnesses;
+};
+void ledger_trust(const struct ledger *ledger, struct ledger_trust *out_trust);
+
+/* What a checkpoint says and who stands for it. */
+struct ledger_checkpoint {
+    uint64_t height; /* headers under it */
+    struct digest root;
+    uint32_t cosignatures; /* of different witnesses of genesis */
+    bool final;            /* as many as genesis asks for */
+};
+/* Checks a signed note: the sequencer's signature must be there, cosignatures are counted. ERR_DENIED: a
+ * signature of one of them is missing (the sequencer's) or wrong; ERR_INVALID: malformed, or of another
+ * chain. */
+MUST_USE enum err ledger_checkpoint_verify(struct bytes checkpoint,
+                                           const struct ledger_trust *trust,
+                                           struct ledger_checkpoint *out_checkpoint,
+                                           struct note *note);
 
 /* Appends leg number leg of an entry as a serialised Posting: the leaf of postings_root. */
 MUST_USE enum err ledger_posting_encode(uint64_t index, uint32_t leg_number,
@@ -39,8 +58,7 @@ struct ledger_proof_parts {
     uint64_t leaf_count;
     uint64_t leaf_index;
     struct bytes header;
-    const struct digest *headers; /* the first header_count headers: what the checkpoint signs */
-    uint64_t header_count;
+    const struct merkle_proof *header_path; /* in the log that the checkpoint signs */
     struct bytes checkpoint;
 };
 /* Appends a serialised InclusionProof. ERR_RANGE: an index is outside. */
@@ -52,7 +70,7 @@ struct ledger_proof_claim {
     bool posting;
     uint64_t height; /* of the block */
     uint64_t block_time_ms;
-    uint64_t checkpoint_height;
+    struct ledger_checkpoint checkpoint;
     uint64_t index;            /* of the entry */
     struct digest tx;          /* entries that carry a transaction; else zero */
     uint32_t leg;              /* postings: */
@@ -62,9 +80,15 @@ struct ledger_proof_claim {
     char reason[32];
     struct digest reference; /* zero: none */
 };
-/* Checks hostile proof bytes with nothing but the chain's id and the sequencer's public key.
+/* Checks hostile proof bytes with nothing but what genesis says.
  * ERR_INVALID: malformed, or a path does not lead where it must (the note says which); ERR_DENIED:
  * the checkpoint's signature. */
-MUST_USE enum err ledger_proof_verify(struct bytes proof, const struct digest *chain_id,
-                                      const struct public_key *sequencer,
+MUST_USE enum err ledger_proof_verify(struct bytes proof, const struct ledger_trust *trust,
                                       struct ledger_proof_claim *out_claim, struct note *note);
+
+/* The header's place in the signed log, as a file of c2sp.org/tlog-proof@v1 whose extra data is the
+ * InclusionProof itself: other programs check header and witnesses, this one the way to the leaf.
+ * proof: a serialised InclusionProof. ERR_INVALID: it is none. */
+MUST_USE enum err ledger_proof_export(struct bytes proof, struct buf *out, struct note *note);
+/* Reads either form into a serialised InclusionProof. ERR_INVALID. */
+MUST_USE enum err ledger_proof_import(struct bytes file, struct buf *out_proof, struct note *note);

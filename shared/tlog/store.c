@@ -15,6 +15,7 @@ struct edge { /* the rightmost, unfinished tile of a level */
 struct tlog_store {
     char folder[FILE_PATH_SIZE];
     uint64_t size;
+    uint64_t published; /* the partial tiles of this size are there */
     struct edge edges[TLOG_LEVELS];
     struct buf bundle; /* the entries under edges[0] */
 };
@@ -236,6 +237,9 @@ enum err tlog_store_append(struct tlog_store *store, struct bytes entry, struct 
 enum err tlog_store_publish(struct tlog_store *store, struct note *note)
 {
     enum err err = ERR_OK;
+    if (store->published == store->size) {
+        return ERR_OK;
+    }
     for (uint32_t level = 0; level < TLOG_LEVELS && err == ERR_OK; level++) {
         const struct edge *edge = &store->edges[level];
         if (edge->count == 0) {
@@ -251,6 +255,7 @@ enum err tlog_store_publish(struct tlog_store *store, struct note *note)
         }
         err = err ? err : tile_write(store, &tile, hashes_bytes(edge), note);
     }
+    store->published = err ? store->published : store->size;
     return err;
 }
 
@@ -351,6 +356,7 @@ enum err tlog_store_clear(struct tlog_store *store, struct note *note)
     err = err ? err : file_remove_tree(path, note);
     if (err == ERR_OK) {
         store->size = 0;
+        store->published = 0;
         buf_clear(&store->bundle);
         memset(store->edges, 0, sizeof store->edges);
     }

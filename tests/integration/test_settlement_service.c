@@ -356,13 +356,12 @@ START_TEST(test_batches_settle)
     }
     const Openledger__V1__InclusionProof *proof = call("Settlement.ProvePosting", &prove.base);
     struct buf bytes;
-    struct ledger_head head;
+    struct ledger_trust trust;
     struct ledger_proof_claim claim;
     buf_init(&bytes, 1U << 20);
     accepted(ledger_pack(&proof->base, &bytes));
-    ledger_head(ledger, &head);
-    accepted(ledger_proof_verify(buf_bytes(&bytes), &head.chain_id,
-                                 key_pair_public(world->sequencer), &claim, &note));
+    ledger_trust(ledger, &trust);
+    accepted(ledger_proof_verify(buf_bytes(&bytes), &trust, &claim, &note));
     ck_assert(digest_equal(&claim.reference, &ids[3]));
     buf_deinit(&bytes);
     Openledger__V1__ListTxsRequest list = OPENLEDGER__V1__LIST_TXS_REQUEST__INIT;

@@ -443,25 +443,28 @@ START_TEST(test_proofs)
     ledger_head(world->ledger, &head);
     accepted(ledger_checkpoint_sign(&head.chain_id, head.height, &head.headers_root,
                                     world->sequencer, &checkpoint));
-    const struct public_key *key = key_pair_public(world->sequencer);
+    struct ledger_trust trust;
+    struct merkle_proof header_path;
+    ledger_trust(world->ledger, &trust);
+    accepted(merkle_prove((struct merkle_leaves){header_leaves, 3}, 0, &header_path));
     struct ledger_proof_parts parts = {.leaf = buf_bytes(&posting),
                                        .posting = true,
                                        .leaves = postings,
                                        .leaf_count = posting_count,
                                        .leaf_index = posting_count - 1,
                                        .header = buf_bytes(&header),
-                                       .headers = header_leaves,
-                                       .header_count = 3,
+                                       .header_path = &header_path,
                                        .checkpoint = buf_bytes(&checkpoint)};
     struct ledger_proof_claim claim;
     accepted(ledger_proof_make(&parts, &proof, &note));
-    enum err err = ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note);
+    enum err err = ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note);
     ck_assert_msg(err == ERR_OK, "%s", note.text);
-    ck_assert(claim.posting && claim.credit && claim.height == 1 && claim.checkpoint_height == 3);
+    ck_assert(claim.posting && claim.credit && claim.height == 1 && claim.checkpoint.height == 3 &&
+              claim.checkpoint.final);
     ck_assert(account_id_equal(&claim.account, &world->ids[WORLD_BOB]));
     for (size_t i = 0; i < proof.size; i++) { /* every byte counts */
         proof.data[i] ^= (uint8_t)(1U << (test_rand() % 8));
-        err = ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note);
+        err = ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note);
         ck_assert_msg(err != ERR_OK, "byte %zu of %zu", i, proof.size);
         buf_clear(&proof);
         accepted(ledger_proof_make(&parts, &proof, &note));
@@ -473,11 +476,10 @@ START_TEST(test_proofs)
     parts.leaf_index = 2;
     buf_clear(&proof);
     accepted(ledger_proof_make(&parts, &proof, &note));
-    accepted(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note));
+    accepted(ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note));
     ck_assert(claim.index == 3 && !digest_is_zero(&claim.tx));
-    key = key_pair_public(world->keys[WORLD_BOB]);
-    ck_assert_int_eq(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note),
-                     ERR_DENIED);
+    trust.sequencer = *key_pair_public(world->keys[WORLD_BOB]);
+    ck_assert_int_eq(ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note), ERR_DENIED);
     buf_deinit(&header);
     buf_deinit(&posting);
     buf_deinit(&checkpoint);

@@ -220,15 +220,16 @@ START_TEST(test_proofs_and_index)
     feed(0);
     buf_init(&proof, 1U << 20);
     ledger_head(world->ledger, &head);
-    const struct public_key *key = key_pair_public(world->sequencer);
+    struct ledger_trust trust;
+    ledger_trust(world->ledger, &trust);
     uint64_t charged = ledger_receipt(world->ledger, &ids[2])->charged_index;
     ck_assert_uint_eq(settlement_height_of(settlement, charged), 2);
     accepted(settlement_prove_entry(settlement, charged, &proof, &note));
-    accepted(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note));
+    accepted(ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note));
     ck_assert_uint_eq(claim.index, charged);
     buf_clear(&proof);
     accepted(settlement_prove_leg(settlement, charged, 3, &proof, &note));
-    accepted(ledger_proof_verify(buf_bytes(&proof), &head.chain_id, key, &claim, &note));
+    accepted(ledger_proof_verify(buf_bytes(&proof), &trust, &claim, &note));
     ck_assert(claim.posting && claim.leg == 3);
     ck_assert_int_eq(settlement_prove_leg(settlement, charged, 999, &proof, &note), ERR_NOT_FOUND);
     ck_assert_int_eq(settlement_prove_entry(settlement, head.index, &proof, &note),
