@@ -146,9 +146,15 @@ $(BUILD)/tests/unit/%.ok: $(BUILD)/tests/unit/%
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
 	$(Q)$<
-$(BUILD)/tests/bench/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libharness.a $(LIB)
-	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_bench_$*) $(LIBS) -o $@
+# A bench may have parts: bench_NAME.c is linked with NAME_*.c beside it.
+define bench_rules
+$(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.c)) $(BUILD)/libharness.a $(LIB)
+	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS_$(notdir $(1:%.c=%))) $$(LIBS) -o $$@
+endef
+$(foreach b,$(BENCH),$(eval $(call bench_rules,$(b))))
 LIBS_bench_engine := -lopenblas
+bench-deps: ## install the peers that the benchmarks compare with
+	$(Q)sh deploy/deps.sh bench
 
 # The fuzzers get their own build of the library, instrumented for coverage.
 FUZZ_FLAGS := -std=gnu17 -g -O1 -ffp-contract=off -fno-sanitize-recover=all
@@ -195,6 +201,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz -name '*.d' 2>/dev/null)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # deps.sh - installs what building, testing and the demo need and this machine lacks: Debian
 # packages by apt (sudo when not root) and npm packages by their lock files. Quiet when all is there.
+# `deps.sh bench` installs instead what the benchmarks compare with.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,6 +9,14 @@ packages="gcc clang make pkg-config libc6-dev protobuf-c-compiler protobuf-compi
 libnats-dev libh2o-evloop-dev libnghttp2-dev libhiredis-dev libsodium-dev libssl-dev liblmdb-dev
 libjansson-dev libpcre2-dev libdivsufsort-dev libzstd-dev libcurl4-openssl-dev check libsubunit-dev
 nats-server redis-server curl openssl python3-grpcio bible-kjv dict-jargon wordnet-base"
+folders="deploy/text tests/e2e"
+npm_install="npm ci"
+if [ "${1:-}" = bench ]; then
+    packages="libopenblas-dev libopenblas0 python3-torch"
+    folders=tests/bench
+    # Optional packages are llama.cpp for other machines, 600 MB; `npm ci` insists on their entries.
+    npm_install="npm install --no-save --omit=optional"
+fi
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -26,12 +35,12 @@ if [ -n "$missing" ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-for folder in deploy/text tests/e2e; do
+for folder in $folders; do
     [ -e "$folder/package.json" ] || continue
     if [ ! -e "$folder/node_modules/.package-lock.json" ] ||
         [ "$folder/package-lock.json" -nt "$folder/node_modules/.package-lock.json" ]; then
         echo "installing npm packages in $folder"
-        (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+        (cd "$folder" && $npm_install --ignore-scripts --no-audit --no-fund --loglevel=error)
         touch "$folder/node_modules/.package-lock.json"
     fi
 done

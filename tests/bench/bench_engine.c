@@ -1,228 +1,160 @@
-/* bench_engine.c - how fast the kernels are, as ratios of what this machine can do.
+/* bench_engine.c - how fast the engine is beside what people would use instead, on this machine.
  *
- * Figures (medians of REPEATS): products of a training step against OpenBLAS on one thread and
- * against the measured ceiling of fused multiply-adds; the same with two to all cores; attention and
- * the row kernels as a share of the product beside them. Writes build/bench/engine.json.
- * Needs libopenblas-dev. */
-#if !__has_include(<openblas/cblas.h>) && !__has_include(<cblas.h>)
-#error "make bench-engine needs OpenBLAS: apt-get install libopenblas-dev"
-#endif
-#include <cblas.h>
-#include <math.h>
+ * bench_engine [--only PART[,PART...]]: parts are limits (always), products, serving, training.
+ * Writes build/bench/engine.json: one number per figure of the table of bars, the worst of one and
+ * two threads, with all rows under "rows". Peers: OpenBLAS (linked), llama.cpp (peer_llama.mjs),
+ * PyTorch (peer_torch.py); `make bench-deps` installs them. A figure whose peer could not run is
+ * left out and said so. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
-#include "kernels/kernels.h"
+#include "shared/base/buf.h"
+#include "shared/base/check.h"
+#include "shared/base/note.h"
+#include "shared/json/json.h"
 #include "shared/platform/pool.h"
+#include "tests/bench/engine_bench.h"
 
-#define REPEATS 9
-#define FLOATS (4096UL * 4096UL)
+#define OUT_FOLDER "build/bench"
+#define REPORT_SIZE_MAX (1UL << 20)
 
-void openblas_set_num_threads(int count); /* absent from Debian's generic cblas.h */
-
-static float *a, *b, *c;
-
-static double now_s(void)
-{
-    struct timespec at;
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
-}
-
-static int compare(const void *left, const void *right)
-{
-    const double x = *(const double *)left;
-    const double y = *(const double *)right;
-    return (x > y) - (x < y);
-}
-
-/* What to time: one of the calls below, on one shape. */
-struct job {
-    const struct kernels *kernels;
-    const struct parallel *parallel;
-    size_t m, n, k;
-    bool across; /* a weight gradient: A transposed, B as it lies, accumulated */
+struct bar {
+    const char *key;
+    double bar;
+    bool at_most; /* the figure may not exceed the bar; else it may not fall below */
+};
+static const struct bar BARS[] = {
+    {"gemm_vs_openblas", 0.95, false},
+    {"prefill_vs_llamacpp_f16", 1.3, false},
+    {"prefill_vs_llamacpp_q8", 1.5, false},
+    {"decode_vs_llamacpp_f16", 1.2, false},
+    {"decode_vs_llamacpp_q8", 1.3, false},
+    {"decode_bandwidth_share", 0.85, false},
+    {"peak_share", 0.75, false},
+    {"train_vs_pytorch_12m", 1.5, false},
+    {"train_vs_pytorch_135m", 1.15, false},
+    {"pretrain_vs_pytorch", 1.3, false},
+    {"thread_scaling", 1.8, false},
+    {"exact_overhead", 1.1, true},
+    {"tokenize_mb_s", 5.0, false},
 };
 
-static double median_s(void (*call)(const struct job *job), const struct job *job)
+/* The worst of the rows with this key; false when none has a peer. */
+static bool figure(const struct bench *bench, const struct bar *bar, double *out)
 {
-    double times[REPEATS];
-    call(job); /* warms caches and pages */
-    for (int i = 0; i < REPEATS; i++) {
-        const double start = now_s();
-        call(job);
-        times[i] = now_s() - start;
+    bool found = false;
+    for (uint32_t i = 0; i < bench->row_count; i++) {
+        const struct bench_row *row = &bench->rows[i];
+        if (row->key == NULL || row->peer == NULL || strcmp(row->key, bar->key) != 0) {
+            continue;
+        }
+        if (!found || (bar->at_most ? row->ratio > *out : row->ratio < *out)) {
+            *out = row->ratio;
+        }
+        found = true;
     }
-    qsort(times, REPEATS, sizeof times[0], compare);
-    return times[REPEATS / 2];
+    return found;
 }
 
-static void call_gemm(const struct job *job)
+static void row_write(struct json_writer *writer, const struct bench_row *row)
 {
-    const struct kernels_gemm gemm = {
-        .m = job->m,
-        .n = job->n,
-        .k = job->k,
-        .a = {a, job->across ? 1 : job->k, job->across ? job->m : 1},
-        .b = {b, job->across ? job->n : 1, job->across ? 1 : job->k},
-        .c = c,
-        .c_stride = job->n,
-        .accumulate = job->across,
-    };
-    kernels_gemm(job->kernels, job->parallel, &gemm);
-}
-
-static void call_openblas(const struct job *job)
-{
-    const int m = (int)job->m;
-    const int n = (int)job->n;
-    const int k = (int)job->k;
-    cblas_sgemm(CblasRowMajor, job->across ? CblasTrans : CblasNoTrans,
-                job->across ? CblasNoTrans : CblasTrans, m, n, k, 1.0F, a, job->across ? m : k, b,
-                job->across ? n : k, job->across ? 1.0F : 0.0F, c, n);
-}
-
-/* A product whose operands stay in the first cache: as near to the ceiling as code gets. */
-static void call_ceiling(const struct job *job)
-{
-    const struct kernels_gemm gemm = {.m = 24,
-                                      .n = 48,
-                                      .k = 64,
-                                      .a = {a, 64, 1},
-                                      .packed = b,
-                                      .c = c,
-                                      .c_stride = 48,
-                                      .accumulate = true};
-    for (size_t i = 0; i < job->m; i++) {
-        kernels_gemm(job->kernels, job->parallel, &gemm);
+    json_begin_object(writer);
+    json_put_text(writer, "key", row->key);
+    json_put_text(writer, "what", row->name);
+    json_put_u64(writer, "threads", row->threads);
+    json_put_text(writer, "unit", row->unit);
+    json_put_double(writer, "ours", row->ours);
+    if (row->peer != NULL) {
+        json_put_text(writer, "peer", row->peer);
+        json_put_double(writer, "theirs", row->theirs);
+        json_put_double(writer, "ratio", row->ratio);
     }
+    json_end_object(writer);
 }
 
-/* 16 sequences of 256 positions, 6 heads over 2, of 32: the base model's. */
-static void call_attention(const struct job *job)
+static bool report_write(const struct bench *bench)
 {
-    enum { SEQUENCES = 16, T = 256, Q = 192, KV = 64 };
-    struct kernels_sequence sequences[SEQUENCES];
-    struct kernels_attention args = {.head_count = 6,
-                                     .kv_head_count = 2,
-                                     .head_dim = 32,
-                                     .scale = 0.17F,
-                                     .q_stride = Q,
-                                     .kv_stride = KV,
-                                     .out_stride = Q,
-                                     .sequences = sequences,
-                                     .sequence_count = SEQUENCES};
-    for (size_t i = 0; i < SEQUENCES; i++) {
-        float *spare = c + i * 400000;
-        sequences[i] = (struct kernels_sequence){.row_count = T,
-                                                 .q = a + i * T * Q,
-                                                 .k = b + i * T * KV,
-                                                 .v = b + i * T * KV + 4000000,
-                                                 .out = spare,
-                                                 .stats = spare + 50000,
-                                                 .dout = a + i * T * Q,
-                                                 .dq = spare + 100000,
-                                                 .dk = spare + 200000,
-                                                 .dv = spare + 300000};
+    struct buf out;
+    struct json_writer writer;
+    buf_init(&out, REPORT_SIZE_MAX);
+    json_writer_init(&writer, &out, true);
+    json_begin_object(&writer);
+    json_put_text(&writer, "backend", kernels_name(bench->kernels));
+    json_put_u64(&writer, "cores", pool_cores());
+    (void)printf("\n  %-26s %10s %10s\n", "figure (worst of 1, 2 threads)", "measured", "bar");
+    for (size_t i = 0; i < sizeof BARS / sizeof BARS[0]; i++) {
+        double value = 0.0;
+        if (figure(bench, &BARS[i], &value)) {
+            json_put_double(&writer, BARS[i].key, value);
+            bool met = BARS[i].at_most ? value <= BARS[i].bar : value >= BARS[i].bar;
+            (void)printf("  %-30s %10.3f %s %7.2f  %s\n", BARS[i].key, value,
+                         BARS[i].at_most ? "<=" : ">=", BARS[i].bar, met ? "met" : "MISSED");
+        } else {
+            (void)printf("  %-30s %10s %s %7.2f\n", BARS[i].key, "-",
+                         BARS[i].at_most ? "<=" : ">=", BARS[i].bar);
+        }
     }
-    kernels_attention(job->kernels, job->parallel, &args);
-    if (job->across) {
-        kernels_attention_backward(job->kernels, job->parallel, &args);
+    json_write_key(&writer, "rows");
+    json_begin_array(&writer);
+    for (uint32_t i = 0; i < bench->row_count; i++) {
+        row_write(&writer, &bench->rows[i]);
     }
+    json_end_array(&writer);
+    json_end_object(&writer);
+    FILE *file = fopen(OUT_FOLDER "/engine.json", "w");
+    bool ok = file != NULL && buf_err(&out) == ERR_OK &&
+              fwrite(buf_bytes(&out).data, 1, buf_bytes(&out).size, file) == buf_bytes(&out).size;
+    ok = file != NULL && fclose(file) == 0 && ok;
+    buf_deinit(&out);
+    return ok;
 }
 
-static void call_swiglu(const struct job *job)
+static bool wanted(const char *only, const char *part)
 {
-    kernels_swiglu(job->kernels, job->parallel, job->m * job->n, a, b, c);
+    return only == NULL || strstr(only, part) != NULL;
 }
 
-static void call_norm(const struct job *job)
+int main(int argc, char **argv)
 {
-    kernels_rmsnorm(job->kernels, job->parallel, job->m, job->n, 1e-5F, a, b, c, NULL);
-}
-
-static void products(FILE *out, const struct kernels *kernels, const struct pool *pool,
-                     double ceiling)
-{
-    static const struct job shapes[] = {
-        {.m = 4096, .n = 192, .k = 192},
-        {.m = 4096, .n = 512, .k = 192},
-        {.m = 4096, .n = 192, .k = 512},
-        {.m = 2048, .n = 4096, .k = 192},
-        {.m = 192, .n = 192, .k = 4096, .across = true},
-        {.m = 512, .n = 192, .k = 4096, .across = true},
-        {.m = 1024, .n = 1024, .k = 1024},
-    };
-    double product = 1.0;
-    const size_t count = sizeof shapes / sizeof shapes[0];
-    (void)fprintf(out, "  \"gemm\": [\n");
-    for (size_t i = 0; i < count; i++) {
-        struct job job = shapes[i];
-        job.kernels = kernels;
-        job.parallel = &parallel_serial;
-        const double work = 2e-9 * (double)(job.m * job.n * job.k);
-        const double ours = median_s(call_gemm, &job);
-        const double theirs = median_s(call_openblas, &job);
-        job.parallel = pool_parallel(pool);
-        const double threads = median_s(call_gemm, &job);
-        product *= theirs / ours;
-        (void)fprintf(out,
-                      "    {\"m\": %zu, \"n\": %zu, \"k\": %zu, \"transposed_a\": %s, \"gflops\": "
-                      "%.1f, \"of_openblas\": %.3f, \"of_ceiling\": %.3f, \"thread_speedup\": "
-                      "%.2f}%s\n",
-                      job.m, job.n, job.k, job.across ? "true" : "false", work / ours,
-                      theirs / ours, work / ours / ceiling, ours / threads,
-                      i + 1 < count ? "," : "");
-        (void)printf("  gemm %zu x %zu x %zu%s: %.1f GFLOP/s, %.2f of OpenBLAS, %u threads x%.2f\n",
-                     job.m, job.n, job.k, job.across ? " (A^T)" : "", work / ours, theirs / ours,
-                     pool_cores(), ours / threads);
+    const char *only = argc == 3 && strcmp(argv[1], "--only") == 0 ? argv[2] : NULL;
+    if (argc != 1 && only == NULL) {
+        (void)fprintf(stderr, "usage: bench_engine [--only products,serving,training]\n");
+        return 2;
     }
-    (void)fprintf(out, "  ],\n  \"of_openblas_mean\": %.3f,\n", pow(product, 1.0 / (double)count));
-}
-
-int main(void)
-{
-    struct note note;
-    const struct kernels *kernels = kernels_get(NULL, &note);
-    struct pool *pool = pool_create(0);
-    FILE *out = fopen("build/bench/engine.json", "w");
-    a = aligned_alloc(64, FLOATS * sizeof *a);
-    b = aligned_alloc(64, FLOATS * sizeof *b);
-    c = aligned_alloc(64, FLOATS * sizeof *c);
-    if (kernels == NULL || pool == NULL || out == NULL || a == NULL || b == NULL || c == NULL) {
-        (void)fprintf(stderr, "bench_engine: could not start\n");
+    struct note note = {0};
+    struct bench bench = {.kernels = kernels_get(NULL, &note), .folder = OUT_FOLDER};
+    struct pool *pools[BENCH_THREADS_MAX + 1] = {0};
+    bench.parallel[1] = &parallel_serial;
+    for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {
+        pools[threads] = pool_create(threads);
+        CHECK(pools[threads] != NULL);
+        bench.parallel[threads] = pool_parallel(pools[threads]);
+    }
+    (void)mkdir("build", 0755);
+    (void)mkdir(OUT_FOLDER, 0755);
+    if (bench.kernels == NULL) {
+        (void)fprintf(stderr, "bench_engine: %s\n", note.text);
         return 1;
     }
-    for (size_t i = 0; i < FLOATS; i++) {
-        a[i] = (float)(i % 97) * 0.01F - 0.5F;
-        b[i] = (float)(i % 89) * 0.01F - 0.4F;
-        c[i] = 0.0F;
+    bench_limits(&bench);
+    if (wanted(only, "products")) {
+        bench_products(&bench);
     }
-    openblas_set_num_threads(1);
-    struct job job = {
-        .kernels = kernels, .parallel = &parallel_serial, .m = 2000, .n = 512, .k = 192};
-    const double ceiling =
-        2e-9 * (double)(job.m * 24UL * 48UL * 64UL) / median_s(call_ceiling, &job);
-    (void)fprintf(out, "{\n  \"backend\": \"%s\",\n  \"cores\": %u,\n  \"ceiling_gflops\": %.1f,\n",
-                  kernels_name(kernels), pool_cores(), ceiling);
-    products(out, kernels, pool, ceiling);
-    job.m = 4096;
-    const double beside = median_s(call_gemm, &job);
-    const double forward = median_s(call_attention, &job);
-    const double swiglu = median_s(call_swiglu, &job);
-    job.n = 192;
-    const double norm = median_s(call_norm, &job);
-    job.across = true;
-    const double both = median_s(call_attention, &job);
-    (void)fprintf(out,
-                  "  \"milliseconds_4096_rows\": {\"gemm_512x192\": %.3f, \"attention\": %.3f, "
-                  "\"attention_backward\": %.3f, \"swiglu\": %.3f, \"rmsnorm\": %.3f}\n}\n",
-                  1e3 * beside, 1e3 * forward, 1e3 * (both - forward), 1e3 * swiglu, 1e3 * norm);
-    (void)printf("  %s, ceiling %.0f GFLOP/s; 4096 rows: gemm 512x192 %.2f ms, attention %.2f ms, "
-                 "backward %.2f ms, swiglu %.2f ms, rmsnorm %.2f ms\n",
-                 kernels_name(kernels), ceiling, 1e3 * beside, 1e3 * forward,
-                 1e3 * (both - forward), 1e3 * swiglu, 1e3 * norm);
-    pool_destroy(pool);
-    return fclose(out) == 0 ? 0 : 1;
+    if (wanted(only, "serving")) {
+        bench_serving(&bench);
+    }
+    if (wanted(only, "training")) {
+        bench_training(&bench);
+    }
+    bool ok = report_write(&bench);
+    for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {
+        pool_destroy(pools[threads]);
+    }
+    if (bench.missing > 0) {
+        (void)fprintf(stderr, "bench_engine: %u comparisons without their peer\n", bench.missing);
+    }
+    return ok ? 0 : 1;
 }

@@ -1,0 +1,79 @@
+/* engine_bench.h - what the parts of bench_engine share: samples, rows of the report, peers.
+ *
+ * Every comparison is made in one run on one machine: our samples, then the peer's, medians of both,
+ * for one thread and for two. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "shared/base/parallel.h"
+#include "shared/lm/config.h"
+
+struct buf;
+struct lm_model;
+
+#define BENCH_SAMPLES_MAX 32
+#define BENCH_REPEATS 5 /* medians of this many; cheap measurements take more */
+#define BENCH_ROWS_MAX 128
+#define BENCH_THREADS_MAX 2U
+
+struct bench_samples {
+    double values[BENCH_SAMPLES_MAX];
+    uint32_t count;
+};
+void bench_add(struct bench_samples *samples, double value); /* past the maximum: CHECK */
+double bench_median(const struct bench_samples *samples);    /* 0 when empty */
+double bench_now_s(void);
+
+/* Median seconds of one call, after one that only warms up. */
+double bench_time_s(uint32_t repeats, void (*call)(void *argument), void *argument);
+
+/* One line of the report. ratio is the figure that the bar judges. */
+struct bench_row {
+    const char *key;  /* a name of the table of bars, or NULL: for orientation only */
+    const char *name; /* what was measured */
+    const char *peer; /* whom against */
+    const char *unit; /* of ours and theirs */
+    uint32_t threads;
+    double ours, theirs, ratio;
+};
+
+struct bench {
+    const struct kernels *kernels;
+    const struct parallel *parallel[BENCH_THREADS_MAX + 1]; /* [threads] */
+    const char *folder;                                     /* scratch files, "build/bench" */
+    struct bench_row rows[BENCH_ROWS_MAX];
+    uint32_t row_count;
+    double fma_gflops[BENCH_THREADS_MAX + 1]; /* ceilings, by engine_limits.c; 0: not measured */
+    double read_gb_s[BENCH_THREADS_MAX + 1];
+    uint32_t missing; /* peers that could not run */
+};
+void bench_report(struct bench *bench, const struct bench_row *row);
+
+/* Runs a peer and collects its lines "NAME NUMBER". argv ends with NULL. False, with a message on
+ * stderr: it could not run, or said "void WHY"; what it measured then counts for nothing. */
+struct bench_series {
+    const char *name;
+    struct bench_samples samples;
+};
+bool bench_peer(char *const argv[], uint32_t threads, struct bench_series *series, uint32_t count);
+
+/* The shapes compared everywhere: "3m", "12m", "135m". */
+struct lm_config bench_shape(const char *name);
+
+/* Random weights, exact in bf16 and f16, so that every precision and peer computes with the same
+ * numbers: safetensors bytes (bf16), and GGUF files as llama.cpp reads them. */
+enum bench_gguf { BENCH_GGUF_F16 = 1, BENCH_GGUF_Q8_0 = 8 };
+struct lm_model *bench_model(const struct lm_config *config, const struct kernels *kernels);
+float *bench_weights(const struct lm_config *config); /* [lm_config_weights], freed by the caller */
+bool bench_safetensors(const struct lm_config *config, const float *weights, struct buf *out);
+bool bench_gguf_write(const struct lm_config *config, const float *weights, enum bench_gguf type,
+                      const char *path);
+
+/* The parts. */
+void bench_limits(struct bench *bench);
+void bench_products(struct bench *bench);
+void bench_serving(struct bench *bench);
+void bench_training(struct bench *bench);

@@ -1,0 +1,381 @@
+/* engine_limits.c - what this machine can do, and how near our products come. See engine_bench.h.
+ *
+ * Ceilings: fused multiply-adds that stay in registers; reading a buffer as large as the weights of
+ * the served model, by every thread its own part. Products: kernels_gemm on plain matrices against
+ * OpenBLAS on the same, at the shapes of a 135M model; and what exactness costs against the fastest
+ * way we know that may add in any order. */
+#if !__has_include(<openblas/cblas.h>) && !__has_include(<cblas.h>)
+#error "make bench-engine needs OpenBLAS: make bench-deps"
+#endif
+#include <cblas.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "tests/bench/engine_bench.h"
+
+#define READ_FLOATS (68UL << 20) /* 285 MB: the 16-bit weights of the 135M shape */
+#define FMA_ROUNDS 4000000U
+
+#if defined(__x86_64__)
+#define WIDE __attribute__((target("avx512f,fma")))
+typedef float wide __attribute__((vector_size(64), aligned(4)));
+enum { WIDE_FLOATS = 16 };
+#else
+#define WIDE
+typedef float wide __attribute__((vector_size(16), aligned(4)));
+enum { WIDE_FLOATS = 4 };
+#endif
+
+static bool machine_wide(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f");
+#else
+    return true;
+#endif
+}
+
+/* Sixteen independent chains hide the latency of a multiply-add on every core we know. */
+#define CHAINS 16
+#define FMA(i) "vfmadd231ps %%zmm16, %%zmm17, %%zmm" #i "\n\t"
+
+WIDE static float fma_loop(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("vpxord %%zmm16, %%zmm16, %%zmm16\n\tvpxord %%zmm17, %%zmm17, %%zmm17" ::
+                         : "xmm16", "xmm17");
+    for (uint32_t round = 0; round < FMA_ROUNDS; round++) {
+        __asm__ volatile(FMA(0) FMA(1) FMA(2) FMA(3) FMA(4) FMA(5) FMA(6) FMA(7) FMA(8) FMA(9)
+                             FMA(10) FMA(11) FMA(12) FMA(13) FMA(14) FMA(15)::
+                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                                   "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                                   "xmm15");
+    }
+    return 0.0F;
+#else
+    wide sum[CHAINS] = {0};
+    const wide x = {0.5F, 0.5F, 0.5F, 0.5F};
+    for (uint32_t round = 0; round < FMA_ROUNDS; round++) {
+        _Pragma("GCC unroll 16") for (int i = 0; i < CHAINS; i++)
+        {
+            sum[i] += x * x;
+        }
+    }
+    float total = 0.0F;
+    for (int i = 0; i < CHAINS; i++) {
+        total += sum[i][0];
+    }
+    return total;
+#endif
+}
+
+static _Thread_local volatile float sink; /* keeps the loops alive */
+
+static void fma_task(void *argument, uint32_t index)
+{
+    (void)argument;
+    (void)index;
+    sink = fma_loop();
+}
+
+struct reading {
+    const struct parallel *parallel;
+    const float *data;
+};
+
+/* Streams side by side, as packed panels are read: one alone does not fill the memory's queues. */
+enum { STREAMS = 4 };
+
+WIDE static float read_loop(const float *data, size_t count)
+{
+    wide sum[STREAMS] = {0};
+    const size_t part = count / STREAMS / WIDE_FLOATS * WIDE_FLOATS;
+    for (size_t i = 0; i < part; i += WIDE_FLOATS) {
+        for (size_t j = 0; j < STREAMS; j++) {
+            const float *at = data + j * part + i;
+            __builtin_prefetch(at + 1024);
+            sum[j] += *(const wide *)(const void *)at;
+        }
+    }
+    float total = 0.0F;
+    for (int j = 0; j < STREAMS; j++) {
+        total += sum[j][0];
+    }
+    return total;
+}
+
+static void read_task(void *argument, uint32_t index)
+{
+    const struct reading *reading = argument;
+    const size_t part = READ_FLOATS / reading->parallel->worker_count;
+    sink = read_loop(reading->data + index * part, part);
+}
+
+static void read_all(void *argument)
+{
+    struct reading *reading = argument;
+    reading->parallel->run(reading->parallel->context, reading->parallel->worker_count, read_task,
+                           reading);
+}
+
+static void fma_all(void *argument)
+{
+    const struct reading *reading = argument;
+    reading->parallel->run(reading->parallel->context, reading->parallel->worker_count, fma_task,
+                           NULL);
+}
+
+void bench_limits(struct bench *bench)
+{
+    if (!machine_wide()) {
+        (void)printf("  ceilings not measured: no AVX-512\n");
+        return;
+    }
+    float *data = aligned_alloc(64, READ_FLOATS * sizeof *data);
+    CHECK(data != NULL);
+    for (size_t i = 0; i < READ_FLOATS; i++) {
+        data[i] = (float)(i % 7);
+    }
+    for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
+        struct reading reading = {.parallel = bench->parallel[threads], .data = data};
+        const double fma_s = bench_time_s(9, fma_all, &reading);
+        const double read_s = bench_time_s(9, read_all, &reading);
+        bench->fma_gflops[threads] = 2e-9 * FMA_ROUNDS * CHAINS * WIDE_FLOATS * threads / fma_s;
+        bench->read_gb_s[threads] = 1e-9 * (double)(READ_FLOATS * sizeof *data) / read_s;
+        bench_report(bench, &(struct bench_row){.name = "multiply-add ceiling",
+                                                .unit = "GFLOP/s",
+                                                .threads = threads,
+                                                .ours = bench->fma_gflops[threads]});
+        bench_report(bench, &(struct bench_row){.name = "read ceiling",
+                                                .unit = "GB/s",
+                                                .threads = threads,
+                                                .ours = bench->read_gb_s[threads]});
+    }
+    free(data);
+}
+
+/* ---- products ---- */
+
+struct job {
+    const struct bench *bench;
+    uint32_t threads;
+    size_t m, n, k;
+    enum { PLAIN, PACKED, ACROSS } form; /* ACROSS: a weight gradient, A transposed, accumulated */
+    const float *a, *b, *packed;
+    float *c;
+};
+
+static void ours(void *argument)
+{
+    const struct job *job = argument;
+    const bool across = job->form == ACROSS;
+    const struct kernels_gemm gemm = {
+        .m = job->m,
+        .n = job->n,
+        .k = job->k,
+        .a = {job->a, across ? 1 : job->k, across ? job->m : 1},
+        .b = {job->b, across ? job->n : 1, across ? 1 : job->k},
+        .packed = job->form == PACKED ? job->packed : NULL,
+        .c = job->c,
+        .c_stride = job->n,
+        .accumulate = across,
+    };
+    kernels_gemm(job->bench->kernels, job->bench->parallel[job->threads], &gemm);
+}
+
+static void openblas(void *argument)
+{
+    const struct job *job = argument;
+    const int m = (int)job->m;
+    const int n = (int)job->n;
+    const int k = (int)job->k;
+    if (m == 1) {
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0F, job->b, k, job->a, 1, 0.0F, job->c, 1);
+        return;
+    }
+    const bool across = job->form == ACROSS;
+    cblas_sgemm(CblasRowMajor, across ? CblasTrans : CblasNoTrans,
+                across ? CblasNoTrans : CblasTrans, m, n, k, 1.0F, job->a, across ? m : k, job->b,
+                across ? n : k, across ? 1.0F : 0.0F, job->c, n);
+}
+
+/* One row, any order: each output a dot product with eight vectors of partial sums. */
+WIDE static void dots_run(const struct job *job, size_t begin, size_t end)
+{
+    for (size_t j = begin; j < end; j++) {
+        const float *w = job->b + j * job->k;
+        wide sum[4] = {0};
+        size_t p = 0;
+        for (; p + 4UL * WIDE_FLOATS <= job->k; p += 4UL * WIDE_FLOATS) {
+            for (size_t i = 0; i < 4; i++) {
+                const size_t at = p + i * WIDE_FLOATS;
+                sum[i] += *(const wide *)(const void *)(job->a + at) *
+                          *(const wide *)(const void *)(w + at);
+            }
+        }
+        sum[0] += sum[1] + (sum[2] + sum[3]);
+        float total = 0.0F;
+        for (int i = 0; i < WIDE_FLOATS; i++) {
+            total += sum[0][i];
+        }
+        for (; p < job->k; p++) {
+            total += job->a[p] * w[p];
+        }
+        job->c[j] = total;
+    }
+}
+
+static void dots_task(void *argument, uint32_t index)
+{
+    const struct job *job = argument;
+    const size_t part = job->n / job->threads;
+    dots_run(job, index * part, index + 1 == job->threads ? job->n : (index + 1) * part);
+}
+
+static void dots(void *argument)
+{
+    const struct job *job = argument;
+    const struct parallel *parallel = job->bench->parallel[job->threads];
+    parallel->run(parallel->context, job->threads, dots_task, argument);
+}
+
+struct shape {
+    const char *name;
+    size_t m, n, k;
+    int form;
+    double uses; /* how often exact_overhead counts it */
+};
+
+static const struct shape SHAPES[] = {
+    {"q, o 512x576x576", 512, 576, 576, PLAIN, 60},
+    {"k, v 512x192x576", 512, 192, 576, PLAIN, 60},
+    {"gate, up 512x1536x576", 512, 1536, 576, PLAIN, 60},
+    {"down 512x576x1536", 512, 576, 1536, PLAIN, 30},
+    {"head 128x49152x576", 128, 49152, 576, PLAIN, 0},
+    {"dW q 576x576x1024", 576, 576, 1024, ACROSS, 0},
+    {"dW gate 1536x576x1024", 1536, 576, 1024, ACROSS, 0},
+};
+/* One token's weights, 4.75 times the head's, come from memory and not from a cache. */
+static const struct shape ROW = {"head 1x49152x576", 1, 49152, 576, PACKED, 4.75};
+
+#define OPERAND_FLOATS (32UL << 20)
+
+struct operands {
+    float *a, *b, *c, *packed;
+};
+
+static struct job job_make(const struct bench *bench, const struct shape *shape, uint32_t threads,
+                           const struct operands *operands)
+{
+    struct job job = {.bench = bench,
+                      .threads = threads,
+                      .m = shape->m,
+                      .n = shape->n,
+                      .k = shape->k,
+                      .form = shape->form,
+                      .a = operands->a,
+                      .b = operands->b,
+                      .packed = operands->packed,
+                      .c = operands->c};
+    CHECK(kernels_packed_count(job.k, job.n) <= OPERAND_FLOATS);
+    CHECK(job.m * job.n <= OPERAND_FLOATS);
+    if (job.form != ACROSS) {
+        kernels_pack(bench->kernels, bench->parallel[1], job.k, job.n,
+                     (struct kernels_matrix){job.b, 1, job.k}, operands->packed);
+    }
+    return job;
+}
+
+static void products_one(struct bench *bench, uint32_t threads, const struct operands *operands)
+{
+    const size_t count = sizeof SHAPES / sizeof SHAPES[0];
+    double logs = 0.0;
+    double work_all = 0.0;
+    double time_all = 0.0;
+    double exact_s = 0.0;
+    double free_s = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        struct job job = job_make(bench, &SHAPES[i], threads, operands);
+        const double work = 2e-9 * (double)(job.m * job.n * job.k);
+        const double mine = bench_time_s(15, ours, &job);
+        const double theirs = bench_time_s(15, openblas, &job);
+        logs += log(theirs / mine);
+        work_all += work;
+        time_all += mine;
+        bench_report(bench, &(struct bench_row){.name = SHAPES[i].name,
+                                                .peer = "OpenBLAS",
+                                                .unit = "GFLOP/s",
+                                                .threads = threads,
+                                                .ours = work / mine,
+                                                .theirs = work / theirs,
+                                                .ratio = theirs / mine});
+        if (SHAPES[i].uses > 0.0) {
+            job.form = PACKED; /* as served: weights are packed at load */
+            const double packed = bench_time_s(15, ours, &job);
+            exact_s += packed * SHAPES[i].uses;
+            free_s += fmin(packed, theirs) * SHAPES[i].uses;
+        }
+    }
+    const double mean = exp(logs / (double)count);
+    bench_report(bench, &(struct bench_row){.key = "gemm_vs_openblas",
+                                            .name = "geometric mean",
+                                            .peer = "OpenBLAS",
+                                            .unit = "ratio",
+                                            .threads = threads,
+                                            .ours = mean,
+                                            .theirs = 1.0,
+                                            .ratio = mean});
+    bench_report(bench,
+                 &(struct bench_row){.key = "peak_share",
+                                     .name = "all of these products",
+                                     .peer = "multiply-add ceiling",
+                                     .unit = "GFLOP/s",
+                                     .threads = threads,
+                                     .ours = work_all / time_all,
+                                     .theirs = bench->fma_gflops[threads],
+                                     .ratio = work_all / time_all / bench->fma_gflops[threads]});
+    struct job row = job_make(bench, &ROW, threads, operands);
+    const double mine = bench_time_s(31, ours, &row);
+    const double theirs = fmin(bench_time_s(31, dots, &row), bench_time_s(31, openblas, &row));
+    exact_s += mine * ROW.uses;
+    free_s += fmin(mine, theirs) * ROW.uses;
+    bench_report(bench, &(struct bench_row){.name = ROW.name,
+                                            .peer = "any order",
+                                            .unit = "us",
+                                            .threads = threads,
+                                            .ours = 1e6 * mine,
+                                            .theirs = 1e6 * theirs,
+                                            .ratio = theirs / mine});
+    bench_report(bench, &(struct bench_row){.key = "exact_overhead",
+                                            .name = "512 tokens' and one token's products",
+                                            .peer = "fastest in any order",
+                                            .unit = "ms",
+                                            .threads = threads,
+                                            .ours = 1e3 * exact_s,
+                                            .theirs = 1e3 * free_s,
+                                            .ratio = exact_s / free_s});
+}
+
+void bench_products(struct bench *bench)
+{
+    struct operands operands = {0};
+    float **all[] = {&operands.a, &operands.b, &operands.c, &operands.packed};
+    for (size_t i = 0; i < 4; i++) {
+        *all[i] = aligned_alloc(64, OPERAND_FLOATS * sizeof(float));
+        CHECK(*all[i] != NULL);
+        for (size_t j = 0; j < OPERAND_FLOATS; j++) {
+            (*all[i])[j] = (float)(j % (97 - i)) * 0.01F - 0.45F;
+        }
+    }
+    for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
+        openblas_set_num_threads((int)threads);
+        products_one(bench, threads, &operands);
+    }
+    openblas_set_num_threads(1);
+    for (size_t i = 0; i < 4; i++) {
+        free(*all[i]);
+    }
+}
