@@ -16,29 +16,52 @@ enum { ENTRIES_MAX = 1000 };
 
 /* ---- the desk ----------------------------------------------------------------------------------- */
 
+static void answer_waiting(struct desk *desk, struct desk_waiting *waiting, enum err err)
+{
+    struct note note = {""};
+    if (err != ERR_OK) {
+        (void)note_set(&note, err, "the ledger cannot be written");
+    }
+    if (waiting->message != NULL) {
+        cluster_answer(desk->cluster, waiting->message, err, &waiting->result, &note);
+        return;
+    }
+    if (err == ERR_OK) {
+        Openledger__V1__SubmitReply reply = OPENLEDGER__V1__SUBMIT_REPLY__INIT;
+        reply.tx = ledger_binary(waiting->result.tx.bytes, DIGEST_SIZE);
+        reply.index = waiting->result.index;
+        reply.repeated_submission = waiting->result.repeated;
+        err = rpc_reply(waiting->call, &reply);
+    } else {
+        *rpc_note(waiting->call) = note;
+    }
+    rpc_finish(waiting->call, err);
+}
+
+void desk_forget(struct desk *desk)
+{
+    for (size_t i = 0; i < desk->waiting_count; i++) {
+        answer_waiting(desk, &desk->waiting[i], ERR_UNAVAILABLE);
+    }
+    desk->waiting_count = 0;
+}
+
 enum err desk_flush(struct desk *desk)
 {
     struct note note = {""};
     enum err err = settlement_sync(desk->settlement, &note);
+    if (err == ERR_UNAVAILABLE) { /* deposed: the next tick opens again from what is final */
+        desk_forget(desk);
+        return err;
+    }
     if (err != ERR_OK) {
         log_error("journal_failed err=%s note=\"%s\"", err_name(err), note.text);
         service_stop(desk->service, 1);
-    } else {
+    } else if (cluster_leads(desk->cluster)) {
         publisher_wake(desk->publisher, settlement_durable(desk->settlement));
     }
     for (size_t i = 0; i < desk->waiting_count; i++) {
-        struct desk_waiting *waiting = &desk->waiting[i];
-        enum err answer = err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
-        if (answer == ERR_OK) {
-            Openledger__V1__SubmitReply reply = OPENLEDGER__V1__SUBMIT_REPLY__INIT;
-            reply.tx = ledger_binary(waiting->result.tx.bytes, DIGEST_SIZE);
-            reply.index = waiting->result.index;
-            reply.repeated_submission = waiting->result.repeated;
-            answer = rpc_reply(waiting->call, &reply);
-        } else {
-            (void)note_set(rpc_note(waiting->call), err, "the ledger cannot be written");
-        }
-        rpc_finish(waiting->call, answer);
+        answer_waiting(desk, &desk->waiting[i], err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE);
     }
     desk->waiting_count = 0;
     return err;
@@ -55,7 +78,14 @@ void desk_tick(struct desk *desk)
 {
     uint64_t now_ms = clock_mono_ms();
     struct note note = {""};
-    if (now_ms - desk->sealed_ms >= desk->seal_ms && settlement_wants_seal(desk->settlement)) {
+    cluster_tick(desk->cluster);
+    if (!cluster_leads(desk->cluster)) {
+        publisher_wake(desk->publisher, 0);
+        return;
+    }
+    if (now_ms - desk->sealed_ms >= desk->seal_ms &&
+        (settlement_wants_seal(desk->settlement) ||
+         replica_wants_entry(cluster_replica(desk->cluster)))) {
         desk->sealed_ms = now_ms;
         if (settlement_seal(desk->settlement, clock_real_ms(), &note) == ERR_OK) {
             metric_add(desk->blocks, 1);
@@ -78,36 +108,14 @@ enum err desk_submit(struct desk *desk, struct bytes signed_tx,
     return err ? err : flushed;
 }
 
-static void wait_for_disk(struct desk *desk, struct rpc_call *call,
-                          const struct settlement_result *result)
+static void wait_for_disk(struct desk *desk, const struct desk_waiting *waiting)
 {
     if (desk->waiting_count == desk->waiting_capacity) {
         desk->waiting_capacity = desk->waiting_capacity == 0 ? 64 : 2 * desk->waiting_capacity;
         desk->waiting = realloc(desk->waiting, desk->waiting_capacity * sizeof *desk->waiting);
-        CHECK(desk->waiting != NULL); /* bounded by RPC_CALLS_MAX */
+        CHECK(desk->waiting != NULL); /* bounded by RPC_CALLS_MAX and the worker's queue */
     }
-    desk->waiting[desk->waiting_count++] = (struct desk_waiting){call, *result};
-}
-
-static enum err submit(void *context, struct rpc_call *call, const void *message)
-{
-    struct desk *desk = context;
-    const Openledger__V1__SubmitRequest *request = message;
-    struct settlement_result result;
-    enum err err = settlement_submit(desk->settlement, ledger_bytes(request->signed_tx),
-                                     clock_real_ms(), &result, rpc_note(call));
-    if (err != ERR_OK) {
-        metric_add(desk->refused, 1);
-        if (err == ERR_IO) {
-            service_stop(desk->service, 1);
-        }
-        return err;
-    }
-    if (!result.repeated) {
-        metric_add(desk->transactions, 1);
-    }
-    rpc_defer(call);
-    wait_for_disk(desk, call, &result);
+    desk->waiting[desk->waiting_count++] = *waiting;
     /* The flush comes behind the submissions that wait already: they share one sync. */
     if (!desk->flush_posted) {
         desk->flush_posted = service_post(desk->service, flush_job, desk) == ERR_OK;
@@ -115,7 +123,52 @@ static enum err submit(void *context, struct rpc_call *call, const void *message
             (void)desk_flush(desk);
         }
     }
-    return ERR_OK;
+}
+
+static enum err take(struct desk *desk, struct bytes signed_tx, struct settlement_result *out,
+                     struct note *note)
+{
+    enum err err = settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out, note);
+    if (err != ERR_OK) {
+        metric_add(desk->refused, 1);
+        if (err == ERR_IO) {
+            service_stop(desk->service, 1);
+        }
+    } else if (!out->repeated) {
+        metric_add(desk->transactions, 1);
+    }
+    return err;
+}
+
+static enum err submit(void *context, struct rpc_call *call, const void *message)
+{
+    struct desk *desk = context;
+    const Openledger__V1__SubmitRequest *request = message;
+    struct desk_waiting waiting = {.call = call};
+    struct bytes signed_tx = ledger_bytes(request->signed_tx);
+    if (!cluster_leads(desk->cluster)) {
+        return cluster_forward(desk->cluster, call, signed_tx);
+    }
+    enum err err = take(desk, signed_tx, &waiting.result, rpc_note(call));
+    if (err == ERR_OK) {
+        rpc_defer(call);
+        wait_for_disk(desk, &waiting);
+    }
+    return err;
+}
+
+void desk_take_forwarded(struct desk *desk, struct bus_message *message)
+{
+    struct desk_waiting waiting = {.message = message};
+    struct note note = {""};
+    enum err err = cluster_leads(desk->cluster)
+                       ? take(desk, bus_message_data(message), &waiting.result, &note)
+                       : note_set(&note, ERR_UNAVAILABLE, "this replica does not sequence");
+    if (err == ERR_OK) {
+        wait_for_disk(desk, &waiting);
+    } else {
+        cluster_answer(desk->cluster, message, err, NULL, &note);
+    }
 }
 
 /* ---- reading: only what is on disk is ever shown ------------------------------------------------ */
@@ -161,6 +214,9 @@ static enum err get_info(void *context, struct rpc_call *call, const void *messa
     info.parameters = ledger_parameters_message(from, arena);
     struct bytes genesis = ledger_genesis(ledger);
     info.genesis = ledger_binary(genesis.data, genesis.size);
+    info.replica = replica_epoch(cluster_replica(desk->cluster))->config.self;
+    info.replicas = replica_epoch(cluster_replica(desk->cluster))->config.replicas;
+    info.sequencer_replica = replica_leader(cluster_replica(desk->cluster));
     info.platform_account = ledger_binary(from->platform.bytes, ACCOUNT_ID_SIZE);
     if (info.chain_name == NULL || info.supply == NULL || info.parameters == NULL) {
         return ERR_LIMIT;

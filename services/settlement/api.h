@@ -1,6 +1,7 @@
 /* api.h - settlement's RPC methods, and the desk that gathers submissions for one sync. */
 #pragma once
 
+#include "services/settlement/cluster.h"
 #include "services/settlement/publish.h"
 #include "services/settlement/settlement.h"
 #include "shared/crypto/keys.h"
@@ -9,14 +10,16 @@
 
 /* A submission that waits for its entry to be on disk. */
 struct desk_waiting {
-    struct rpc_call *call;
+    struct rpc_call *call;       /* or: */
+    struct bus_message *message; /* forwarded by another replica */
     struct settlement_result result;
 };
 
 /* All that the worker has. */
 struct desk {
     struct service *service;
-    struct settlement *settlement;
+    struct cluster *cluster;
+    struct settlement *settlement; /* the cluster's; changes when this replica is deposed */
     struct publisher *publisher;
     struct key_pair *sequencer;
     struct key_pair *operator_keys; /* signs settlement transactions */
@@ -34,8 +37,12 @@ extern const struct rpc_service settlement_rpc;
 
 /* Syncs, answers who waits, publishes. On a disk error the service stops (a restart replays). */
 enum err desk_flush(struct desk *desk);
-/* Seals when it is time. */
+/* Seals when it is time, if this replica sequences. */
 void desk_tick(struct desk *desk);
+/* What waits for the disk was lost with the old settlement: tells the askers to ask again. */
+void desk_forget(struct desk *desk);
+/* A SignedTx that another replica sent us; takes message. */
+void desk_take_forwarded(struct desk *desk, struct bus_message *message);
 /* Takes a transaction of our own and syncs. */
 MUST_USE enum err desk_submit(struct desk *desk, struct bytes signed_tx,
                               struct settlement_result *out_result, struct note *note);

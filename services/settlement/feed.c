@@ -125,7 +125,7 @@ static enum service_verdict on_receipts(void *context, struct bus_message *messa
         metric_add(desk->parked, 1);
         return SERVICE_PARK;
     }
-    if (operator_ready(desk, note) != ERR_OK) {
+    if (!cluster_leads(desk->cluster) || operator_ready(desk, note) != ERR_OK) {
         return SERVICE_RETRY;
     }
     Openledger__V1__SettleReceipts action = OPENLEDGER__V1__SETTLE_RECEIPTS__INIT;
@@ -204,7 +204,7 @@ static enum service_verdict on_shares(void *context, struct bus_message *message
         metric_add(desk->parked, 1);
         return SERVICE_PARK;
     }
-    if (operator_ready(desk, note) != ERR_OK) {
+    if (!cluster_leads(desk->cluster) || operator_ready(desk, note) != ERR_OK) {
         return SERVICE_RETRY;
     }
     Openledger__V1__SettleShares action = OPENLEDGER__V1__SETTLE_SHARES__INIT;
@@ -228,6 +228,11 @@ static enum service_verdict on_shares(void *context, struct bus_message *message
     return is_ours(err) ? SERVICE_RETRY : park(desk, &digest, err, note);
 }
 
+static bool wanted(void *context)
+{
+    return cluster_leads(((struct desk *)context)->cluster);
+}
+
 enum err feed_start(struct desk *desk, struct note *note)
 {
     static const char *const RECEIPTS[] = {"ol.receipts.>"};
@@ -249,9 +254,13 @@ enum err feed_start(struct desk *desk, struct note *note)
         return note_set(note, err, "the streams of receipts and shares cannot be declared");
     }
     const struct service_consumer consume_receipts = {
-        .bus = {.stream = "OL_RECEIPTS", .durable = "settlement"}, .retry_ms = RETRY_MS};
+        .bus = {.stream = "OL_RECEIPTS", .durable = "settlement"},
+        .retry_ms = RETRY_MS,
+        .wanted = wanted};
     const struct service_consumer consume_shares = {
-        .bus = {.stream = "OL_SHARES", .durable = "settlement"}, .retry_ms = RETRY_MS};
+        .bus = {.stream = "OL_SHARES", .durable = "settlement"},
+        .retry_ms = RETRY_MS,
+        .wanted = wanted};
     service_consume(desk->service, &consume_receipts, on_receipts, desk);
     service_consume(desk->service, &consume_shares, on_shares, desk);
     return ERR_OK;

@@ -1,4 +1,4 @@
-/* main.c - settlement: the single sequencer of the ledger. */
+/* main.c - settlement: the sequencer of the ledger, or one of its replicas. */
 #include <stdlib.h>
 
 #include "services/settlement/api.h"
@@ -25,6 +25,24 @@ static const struct setting SETTINGS[] = {
      .min = 1,
      .max = 1000000,
      .doc = "blocks between snapshots of the state"},
+    {.name = "replica",
+     .type = SETTING_U64,
+     .fallback = "1",
+     .min = 1,
+     .max = EPOCH_REPLICAS_MAX,
+     .doc = "which of the replicas this is; each has a data-dir of its own"},
+    {.name = "replica-count",
+     .type = SETTING_U64,
+     .fallback = "1",
+     .min = 1,
+     .max = EPOCH_REPLICAS_MAX,
+     .doc = "replicas of the ledger; final is what more than half of them have on disk"},
+    {.name = "takeover-ms",
+     .type = SETTING_U64,
+     .fallback = "1500",
+     .min = 500,
+     .max = 60000,
+     .doc = "silence of the sequencer after which another replica takes over"},
 };
 
 static const struct service_config CONFIG = {
@@ -58,16 +76,22 @@ static enum err ledger_open(struct desk *desk, struct note *note)
     struct ledger_head head;
     buf_init(&genesis, LEDGER_GENESIS_MAX);
     enum err err = file_read(settings_text(settings, "genesis"), &genesis, note);
-    if (err == ERR_OK) {
-        const struct settlement_options options = {
-            .folder = service_data_dir(desk->service),
-            .genesis = buf_bytes(&genesis),
-            .blobs = service_blobs(desk->service),
-            .sequencer = desk->sequencer,
-            .snapshot_blocks = settings_u64(settings, "snapshot-blocks"),
-        };
-        err = settlement_open(&options, &desk->settlement, note);
+    const struct cluster_options options = {
+        .desk = desk,
+        .service = desk->service,
+        .settlement = {.folder = service_data_dir(desk->service),
+                       .genesis = buf_bytes(&genesis),
+                       .blobs = service_blobs(desk->service),
+                       .sequencer = desk->sequencer,
+                       .snapshot_blocks = settings_u64(settings, "snapshot-blocks")},
+        .self = (uint32_t)settings_u64(settings, "replica"),
+        .replicas = (uint32_t)settings_u64(settings, "replica-count"),
+        .takeover_ms = (uint32_t)settings_u64(settings, "takeover-ms"),
+    };
+    if (err == ERR_OK && options.self > options.replicas) {
+        err = note_set(note, ERR_INVALID, "replica %u of %u", options.self, options.replicas);
     }
+    err = err ? err : cluster_open(&options, &desk->cluster, note);
     buf_deinit(&genesis);
     if (err == ERR_OK) {
         ledger_head(settlement_ledger(desk->settlement), &head);
@@ -130,7 +154,7 @@ int main(int argc, char **argv)
         (void)desk_flush(&desk);
     }
     publisher_stop(desk.publisher);
-    settlement_close(desk.settlement);
+    cluster_close(desk.cluster);
     key_pair_destroy(desk.sequencer);
     key_pair_destroy(desk.operator_keys);
     free(desk.waiting);

@@ -90,6 +90,9 @@ static bool publish_all(struct publisher *publisher, uint64_t durable)
 {
     struct note note = {""};
     uint64_t last = 0;
+    if (durable == 0) {
+        return true; /* nothing yet, or another replica publishes */
+    }
     enum err err = bus_stream_last(publisher->bus, PUBLISH_STREAM, &last);
     if (err == ERR_OK && last > durable) {
         log_error("stream_ahead stream=%llu journal=%llu", (unsigned long long)last,

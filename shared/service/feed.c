@@ -105,6 +105,10 @@ void service_feed_consume(void *argument)
     CHECK(bus_consumer_open(service->bus, &feed->consumer.bus, &consumer) == ERR_OK);
     while (!atomic_load(&service->stopping)) {
         size_t count = 0;
+        if (feed->consumer.wanted != NULL && !feed->consumer.wanted(feed->context)) {
+            pause_feed(feed, AWAY_MS);
+            continue;
+        }
         enum err err = bus_fetch(consumer, batch, FETCH_MS, messages, &count);
         for (size_t i = 0; i < count; i++) {
             handle_consumed(feed, messages[i]);

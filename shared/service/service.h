@@ -126,6 +126,9 @@ struct service_consumer {
     struct bus_consumer_config bus;
     uint32_t batch;    /* messages fetched ahead; 0: 64. 1 for long jobs */
     uint32_t retry_ms; /* 0: 1000 */
+    /* Fetch at all, now? NULL: always. Called with the handler's context on the feed's own thread. For
+     * replicas of which only one consumes. */
+    bool (*wanted)(void *context);
 };
 
 /* Fetches from a durable consumer on a thread of its own for as long as the service runs, through
