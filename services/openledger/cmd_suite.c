@@ -25,6 +25,12 @@ static const struct setting UP_SETTINGS[] = {
      .type = SETTING_TEXT,
      .fallback = "",
      .doc = "genesis file; empty: one is made for development"},
+    {.name = "settlement-replicas",
+     .type = SETTING_U64,
+     .fallback = "1",
+     .min = 1,
+     .max = SUITE_REPLICAS_MAX,
+     .doc = "processes that keep the ledger; with 3, any one may die and payments go on"},
 };
 
 static const char *suite_folder(const struct cli *cli)
@@ -48,11 +54,13 @@ int cmd_up(int argc, char **argv)
         return code;
     }
     const char *genesis = settings_text(cli.settings, "genesis");
-    struct suite_options options = {.folder = suite_folder(&cli),
-                                    .http = settings_text(cli.settings, "http"),
-                                    .genesis = genesis[0] != '\0' ? genesis : NULL,
-                                    .allocations = SUITE_ALLOCATIONS,
-                                    .allocation_count = SUITE_ALLOCATION_COUNT};
+    struct suite_options options = {
+        .folder = suite_folder(&cli),
+        .http = settings_text(cli.settings, "http"),
+        .genesis = genesis[0] != '\0' ? genesis : NULL,
+        .allocations = SUITE_ALLOCATIONS,
+        .allocation_count = SUITE_ALLOCATION_COUNT,
+        .settlement_replicas = (uint32_t)settings_u64(cli.settings, "settlement-replicas")};
     code = suite_run(&options);
     cli_close(&cli);
     return code;

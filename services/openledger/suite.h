@@ -8,7 +8,8 @@
 
 #include "services/openledger/cli.h"
 
-#define SUITE_PROGRAMS 8 /* nats-server, redis-server, six services */
+#define SUITE_PROGRAMS 14 /* nats-server, redis-server, six services, further settlement replicas */
+#define SUITE_REPLICAS_MAX 7
 
 /* A key that a genesis file made here gives money to; the key is made when missing. */
 struct suite_allocation {
@@ -21,6 +22,7 @@ struct suite_options {
     const char *genesis; /* file; NULL: <folder>/genesis.json, made when missing */
     const struct suite_allocation *allocations; /* of a genesis made here; sum 1000000000 */
     size_t allocation_count;
+    uint32_t settlement_replicas; /* 0: one */
 };
 
 /* What a running suite says of itself, in <folder>/suite.json. */

@@ -114,6 +114,31 @@ static void add_service(struct up *up, const char *name)
     }
 }
 
+/* Replicas of the ledger: the first keeps its data where a lone one does, so that one can become many. */
+static void add_settlement(struct up *up)
+{
+    static const char *const NAMES[SUITE_REPLICAS_MAX] = {
+        "settlement",   "settlement-2", "settlement-3", "settlement-4",
+        "settlement-5", "settlement-6", "settlement-7"};
+    uint32_t count = up->options->settlement_replicas == 0 ? 1 : up->options->settlement_replicas;
+    CHECK(count <= SUITE_REPLICAS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        add_service(up, "settlement");
+        struct program *program = &up->programs[up->count - 1];
+        if (count == 1) {
+            return;
+        }
+        program->name = NAMES[i];
+        (void)snprintf(program->log, sizeof program->log, "%s/logs/%s.log", up->options->folder,
+                       NAMES[i]);
+        add_arg(program, "--replica=%u", i + 1);
+        add_arg(program, "--replica-count=%u", count);
+        if (i > 0) { /* the last one given counts */
+            add_arg(program, "--data-dir=%s/data/replica-%u", up->options->folder, i + 1);
+        }
+    }
+}
+
 static enum err plan(struct up *up, struct note *note)
 {
     static const char *const SERVICES[] = {"settlement", "registry",     "datanet",
@@ -135,7 +160,11 @@ static enum err plan(struct up *up, struct note *note)
     (void)snprintf(up->url, sizeof up->url, "http://%s", up->options->http);
     add_servers(up, nats_port, redis_port);
     for (size_t i = 0; i < sizeof SERVICES / sizeof SERVICES[0]; i++) {
-        add_service(up, SERVICES[i]);
+        if (strcmp(SERVICES[i], "settlement") == 0) {
+            add_settlement(up);
+        } else {
+            add_service(up, SERVICES[i]);
+        }
     }
     return err;
 }

@@ -126,7 +126,8 @@ static enum err start(struct desk *desk, struct note *note)
               : publisher_start(service_bus(desk->service), settlement_log_folder(desk->settlement),
                                 service_replicas(desk->service), &desk->publisher, note);
     if (err == ERR_OK) {
-        publisher_wake(desk->publisher, settlement_durable(desk->settlement));
+        publisher_wake(desk->publisher,
+                       cluster_leads(desk->cluster) ? settlement_durable(desk->settlement) : 0);
         service_rpc(desk->service, &settlement_rpc, desk);
         service_every(desk->service, TICK_MS, on_tick, desk);
         err = feed_start(desk, note);
