@@ -392,4 +392,5 @@ void api_serve(struct desk *desk)
     service_route(service, "POST", "/v1/chat/completions", answer_accept_chat, desk);
     service_route(service, "POST", "/v1/completions", answer_accept_text, desk);
     service_route(service, "GET", "/", get_page, desk);
+    log_files_serve(service);
 }

@@ -153,6 +153,8 @@ MUST_USE enum err desk_key_grant(struct desk *desk, const char *key, struct dige
 
 /* Adds the RPC methods and the HTTP routes. */
 void api_serve(struct desk *desk);
+/* The ledger's public log through the front door: log_files.c. */
+void log_files_serve(struct service *service);
 
 /* ---- page.c ---- */
 

@@ -81,6 +81,7 @@ void desk_tick(struct desk *desk)
     cluster_tick(desk->cluster);
     if (!cluster_leads(desk->cluster)) {
         publisher_wake(desk->publisher, 0);
+        desk_proofs_end(desk);
         return;
     }
     if (now_ms - desk->sealed_ms >= desk->seal_ms &&
@@ -94,6 +95,7 @@ void desk_tick(struct desk *desk)
         }
         (void)desk_flush(desk);
     }
+    desk_publish(desk);
 }
 
 enum err desk_submit(struct desk *desk, struct bytes signed_tx,
@@ -218,6 +220,10 @@ static enum err get_info(void *context, struct rpc_call *call, const void *messa
     info.replicas = replica_epoch(cluster_replica(desk->cluster))->config.replicas;
     info.sequencer_replica = replica_leader(cluster_replica(desk->cluster));
     info.platform_account = ledger_binary(from->platform.bytes, ACCOUNT_ID_SIZE);
+    struct public_log_state published;
+    public_log_state(desk->public_log, &published, NULL);
+    info.final_height = published.final_height;
+    info.witness_quorum = ledger_witnesses(ledger)->quorum;
     if (info.chain_name == NULL || info.supply == NULL || info.parameters == NULL) {
         return ERR_LIMIT;
     }
@@ -351,23 +357,6 @@ static enum err get_entries(void *context, struct rpc_call *call, const void *me
     return err ? err : rpc_reply(call, &reply);
 }
 
-static enum err get_checkpoint(void *context, struct rpc_call *call, const void *message)
-{
-    struct desk *desk = context;
-    (void)message;
-    enum err err = desk_flush(desk);
-    if (err != ERR_OK) {
-        return err;
-    }
-    struct bytes note = settlement_checkpoint(desk->settlement);
-    if (note.size == 0) {
-        return note_set(rpc_note(call), ERR_NOT_FOUND, "no block was closed yet");
-    }
-    Openledger__V1__Checkpoint checkpoint = OPENLEDGER__V1__CHECKPOINT__INIT;
-    checkpoint.note = arena_dup(rpc_arena(call), note.data, note.size);
-    return checkpoint.note == NULL ? ERR_LIMIT : rpc_reply(call, &checkpoint);
-}
-
 /* ---- proofs ------------------------------------------------------------------------------------- */
 
 static enum err reply_proof(struct rpc_call *call, enum err err, struct buf *proof)
@@ -404,12 +393,20 @@ static enum err prove_posting(void *context, struct rpc_call *call, const void *
 }
 
 static const struct rpc_binding BINDINGS[] = {
-    {"GetInfo", get_info},          {"Submit", submit},
-    {"GetAccount", get_account},    {"GetTx", answer_get_tx},
-    {"ListTxs", answer_list_txs},   {"GetBlock", get_block},
-    {"GetEntries", get_entries},    {"GetCheckpoint", get_checkpoint},
-    {"ProveTx", prove_tx},          {"ProvePosting", prove_posting},
-    {"GetGrant", answer_get_grant}, {"GetReceipt", answer_get_receipt},
+    {"GetInfo", get_info},
+    {"Submit", submit},
+    {"GetAccount", get_account},
+    {"GetTx", answer_get_tx},
+    {"ListTxs", answer_list_txs},
+    {"GetBlock", get_block},
+    {"GetEntries", get_entries},
+    {"GetCheckpoint", log_get_checkpoint},
+    {"ProveTx", prove_tx},
+    {"ProvePosting", prove_posting},
+    {"ProveAccount", log_prove_account},
+    {"GetLogFile", log_get_file},
+    {"GetGrant", answer_get_grant},
+    {"GetReceipt", answer_get_receipt},
 };
 
 const struct rpc_service settlement_rpc = {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "services/settlement/cluster.h"
+#include "services/settlement/public_log.h"
 #include "services/settlement/publish.h"
 #include "services/settlement/settlement.h"
 #include "shared/crypto/keys.h"
@@ -15,12 +16,26 @@ struct desk_waiting {
     struct settlement_result result;
 };
 
+/* An account's proof that waits for the end of a block, then for the block's cosignatures. */
+struct desk_proof {
+    struct rpc_call *call;
+    struct account_id account;
+    struct buf path;
+    uint64_t height; /* of the block whose state the path is of; 0: none yet */
+    uint64_t since_ms;
+};
+
 /* All that the worker has. */
 struct desk {
     struct service *service;
     struct cluster *cluster;
     struct settlement *settlement; /* the cluster's; changes when this replica is deposed */
     struct publisher *publisher;
+    struct public_log *public_log;
+    uint64_t cosigned_height; /* of the checkpoint that settlement's proofs carry */
+    uint32_t cosignatures;    /* on it */
+    struct desk_proof *proofs;
+    size_t proof_count, proof_capacity;
     struct key_pair *sequencer;
     struct key_pair *operator_keys; /* signs settlement transactions */
     struct account_id operator_id;
@@ -43,6 +58,15 @@ void desk_tick(struct desk *desk);
 void desk_forget(struct desk *desk);
 /* A SignedTx that another replica sent us; takes message. */
 void desk_take_forwarded(struct desk *desk, struct bus_message *message);
+/* Offers newer checkpoints to the public log, takes cosigned ones from it, answers who waits for a
+ * proof: log_api.c. Every tick. */
+void desk_publish(struct desk *desk);
+/* Ends the calls that still wait for proofs: we stop, or another replica sequences. */
+void desk_proofs_end(struct desk *desk);
+/* Handlers of the method table. */
+enum err log_get_checkpoint(void *context, struct rpc_call *call, const void *message);
+enum err log_get_file(void *context, struct rpc_call *call, const void *message);
+enum err log_prove_account(void *context, struct rpc_call *call, const void *message);
 /* Takes a transaction of our own and syncs. */
 MUST_USE enum err desk_submit(struct desk *desk, struct bytes signed_tx,
                               struct settlement_result *out_result, struct note *note);

@@ -13,6 +13,10 @@ static const struct setting SETTINGS[] = {
      .type = SETTING_TEXT,
      .fallback = "",
      .doc = "key file that signs checkpoints; empty: key-file"},
+    {.name = "witnesses",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "URLs of witnesses that are asked to cosign checkpoints, separated by commas"},
     {.name = "seal-ms",
      .type = SETTING_U64,
      .fallback = "1000",
@@ -104,6 +108,23 @@ static enum err ledger_open(struct desk *desk, struct note *note)
     return err;
 }
 
+static enum err public_log_open(struct desk *desk, struct note *note)
+{
+    struct ledger_trust trust;
+    ledger_trust(settlement_ledger(desk->settlement), &trust);
+    const struct public_log_options options = {
+        .tiles_folder = settlement_tiles_folder(desk->settlement),
+        .trust = &trust,
+        .witnesses = settings_text(service_settings(desk->service), "witnesses"),
+        .blobs = service_blobs(desk->service),
+        .metrics = service_metrics(desk->service)};
+    enum err err = public_log_start(&options, &desk->public_log, note);
+    if (err == ERR_OK) {
+        public_log_routes(desk->public_log, service_http(desk->service));
+    }
+    return err;
+}
+
 static void on_tick(void *context)
 {
     desk_tick(context);
@@ -125,6 +146,7 @@ static enum err start(struct desk *desk, struct note *note)
     err = err ? err
               : publisher_start(service_bus(desk->service), settlement_log_folder(desk->settlement),
                                 service_replicas(desk->service), &desk->publisher, note);
+    err = err ? err : public_log_open(desk, note);
     if (err == ERR_OK) {
         publisher_wake(desk->publisher,
                        cluster_leads(desk->cluster) ? settlement_durable(desk->settlement) : 0);
@@ -154,6 +176,8 @@ int main(int argc, char **argv)
         desk_tick(&desk);
         (void)desk_flush(&desk);
     }
+    desk_proofs_end(&desk);
+    public_log_stop(desk.public_log);
     publisher_stop(desk.publisher);
     cluster_close(desk.cluster);
     key_pair_destroy(desk.sequencer);
