@@ -25,6 +25,11 @@ static const struct setting UP_SETTINGS[] = {
      .type = SETTING_TEXT,
      .fallback = "",
      .doc = "genesis file; empty: one is made for development"},
+    {.name = "witnesses",
+     .type = SETTING_U64,
+     .fallback = "3",
+     .max = SUITE_WITNESSES_MAX,
+     .doc = "witnesses that replay the log and cosign its checkpoints"},
     {.name = "settlement-replicas",
      .type = SETTING_U64,
      .fallback = "1",
@@ -60,6 +65,7 @@ int cmd_up(int argc, char **argv)
         .genesis = genesis[0] != '\0' ? genesis : NULL,
         .allocations = SUITE_ALLOCATIONS,
         .allocation_count = SUITE_ALLOCATION_COUNT,
+        .witnesses = (uint32_t)settings_u64(cli.settings, "witnesses"),
         .settlement_replicas = (uint32_t)settings_u64(cli.settings, "settlement-replicas")};
     code = suite_run(&options);
     cli_close(&cli);

@@ -26,3 +26,4 @@ int cmd_train(int argc, char **argv);
 int cmd_transfer(int argc, char **argv);
 int cmd_up(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_witness(int argc, char **argv);

@@ -20,6 +20,7 @@ int main(int argc, char **argv)
         {"chat", "ask an adapter", cmd_chat},
         {"attribution", "whose data shaped an answer", cmd_attribution},
         {"verify", "check everything again, from log and blobs alone", cmd_verify},
+        {"witness", "replay the log and cosign its checkpoints", cmd_witness},
         {"block", "a block's header", cmd_block},
         {"prove", "prove that a transaction is on the ledger", cmd_prove},
         {"demo", "the whole loop on real text", cmd_demo},

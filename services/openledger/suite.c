@@ -1,6 +1,7 @@
 /* suite.c - preparing a suite's folder and reading what runs there; see suite.h. */
 #include "services/openledger/suite.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "shared/json/json.h"
@@ -87,6 +88,33 @@ static enum err public_part(const char *folder, const char *name, struct arena *
     return err;
 }
 
+/* Their keys, and that more than half of them make a checkpoint final. */
+static enum err fill_witnesses(const struct suite_options *options, struct arena *arena,
+                               Openledger__V1__Genesis *genesis, struct note *note)
+{
+    enum err err = ERR_OK;
+    uint32_t count = options->witnesses;
+    Openledger__V1__Witness *items = arena_alloc_array(arena, count + 1, sizeof *items);
+    genesis->witnesses = arena_alloc_array(arena, count + 1, sizeof(Openledger__V1__Witness *));
+    if (items == NULL || genesis->witnesses == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < count && err == ERR_OK; i++) {
+        ProtobufCBinaryData unused;
+        char key[32];
+        char name[64];
+        (void)snprintf(key, sizeof key, "witness-%u", i + 1);
+        (void)snprintf(name, sizeof name, "openledger-local/witness-%u", i + 1);
+        openledger__v1__witness__init(&items[i]);
+        err = public_part(options->folder, key, arena, &items[i].key, &unused, note);
+        items[i].name = arena_strdup(arena, name);
+        genesis->witnesses[i] = &items[i];
+    }
+    genesis->n_witnesses = count;
+    genesis->witness_quorum = count == 0 ? 0 : count / 2 + 1;
+    return err;
+}
+
 static enum err make_genesis(const struct suite_options *options, struct arena *arena,
                              struct buf *out, struct note *note)
 {
@@ -108,6 +136,7 @@ static enum err make_genesis(const struct suite_options *options, struct arena *
     err = err != ERR_OK ? err
                         : public_part(options->folder, "platform", arena, &unused,
                                       &genesis.platform_account, note);
+    err = err != ERR_OK ? err : fill_witnesses(options, arena, &genesis, note);
     if (err != ERR_OK) {
         return err;
     }
@@ -149,6 +178,13 @@ enum err suite_prepare(const struct suite_options *options, struct note *note)
     for (size_t i = 0; i < sizeof OPERATORS / sizeof OPERATORS[0] && err == ERR_OK; i++) {
         struct key_pair *keys = NULL;
         err = load_key(options->folder, OPERATORS[i], true, &keys, note);
+        key_pair_destroy(keys);
+    }
+    for (uint32_t i = 0; i < options->witnesses && err == ERR_OK; i++) {
+        struct key_pair *keys = NULL;
+        char name[32];
+        (void)snprintf(name, sizeof name, "witness-%u", i + 1);
+        err = load_key(options->folder, name, true, &keys, note);
         key_pair_destroy(keys);
     }
     return err != ERR_OK || options->genesis != NULL ? err : ensure_genesis(options, note);

@@ -8,7 +8,8 @@
 
 #include "services/openledger/cli.h"
 
-#define SUITE_PROGRAMS 14 /* nats-server, redis-server, six services, further settlement replicas */
+#define SUITE_WITNESSES_MAX 3
+#define SUITE_PROGRAMS 17 /* servers, six services, further settlement replicas, witnesses */
 #define SUITE_REPLICAS_MAX 7
 
 /* A key that a genesis file made here gives money to; the key is made when missing. */
@@ -23,6 +24,8 @@ struct suite_options {
     const struct suite_allocation *allocations; /* of a genesis made here; sum 1000000000 */
     size_t allocation_count;
     uint32_t settlement_replicas; /* 0: one */
+    uint32_t
+        witnesses; /* cosign checkpoints; more than half of them make one final, when genesis is made here */
 };
 
 /* What a running suite says of itself, in <folder>/suite.json. */

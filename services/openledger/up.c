@@ -46,6 +46,7 @@ struct up {
     char bin[FILE_PATH_SIZE];
     char genesis[FILE_PATH_SIZE];
     char url[64], nats[64], redis[64];
+    char witnesses[SUITE_WITNESSES_MAX * 32]; /* URLs */
 };
 
 static void add_arg(struct program *program, const char *format, ...)
@@ -114,6 +115,32 @@ static void add_service(struct up *up, const char *name)
     }
 }
 
+/* A witness asks the front door for what it replays; settlement asks it to cosign. */
+static enum err add_witnesses(struct up *up, struct note *note)
+{
+    static const char *const NAMES[SUITE_WITNESSES_MAX] = {"witness-1", "witness-2", "witness-3"};
+    const char *folder = up->options->folder;
+    enum err err = ERR_OK;
+    CHECK(up->options->witnesses <= SUITE_WITNESSES_MAX);
+    for (uint32_t i = 0; i < up->options->witnesses && err == ERR_OK; i++) {
+        uint16_t port = 0;
+        err = process_free_port(&port, note);
+        struct program *program = add_program(up, NAMES[i]);
+        add_arg(program, "%s/openledger", up->bin);
+        add_arg(program, "witness");
+        add_arg(program, "--log=%s", up->url);
+        add_arg(program, "--genesis=%s", up->genesis);
+        add_arg(program, "--key-file=%s/keys/%s.json", folder, NAMES[i]);
+        add_arg(program, "--dir=%s/data/%s", folder, NAMES[i]);
+        add_arg(program, "--http=127.0.0.1:%u", port);
+        add_arg(program, "--name=openledger-local/%s", NAMES[i]);
+        size_t size = strlen(up->witnesses);
+        (void)snprintf(up->witnesses + size, sizeof up->witnesses - size, "%shttp://127.0.0.1:%u",
+                       i == 0 ? "" : ",", port);
+    }
+    return err;
+}
+
 /* Replicas of the ledger: the first keeps its data where a lone one does, so that one can become many. */
 static void add_settlement(struct up *up)
 {
@@ -125,6 +152,7 @@ static void add_settlement(struct up *up)
     for (uint32_t i = 0; i < count; i++) {
         add_service(up, "settlement");
         struct program *program = &up->programs[up->count - 1];
+        add_arg(program, "--witnesses=%s", up->witnesses);
         if (count == 1) {
             return;
         }
@@ -159,6 +187,7 @@ static enum err plan(struct up *up, struct note *note)
                                        : file_path(up->genesis, "%s/genesis.json", folder);
     (void)snprintf(up->url, sizeof up->url, "http://%s", up->options->http);
     add_servers(up, nats_port, redis_port);
+    err = err != ERR_OK ? err : add_witnesses(up, note);
     for (size_t i = 0; i < sizeof SERVICES / sizeof SERVICES[0]; i++) {
         if (strcmp(SERVICES[i], "settlement") == 0) {
             add_settlement(up);
