@@ -1,4 +1,4 @@
-/* cmd_ledger.c - keys, account, balance, transfer, block, prove: people and their money. */
+/* cmd_ledger.c - keys, account, balance, transfer, block: people and their money. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,7 +7,6 @@
 #include "services/openledger/output.h"
 #include "shared/base/hex.h"
 #include "shared/json/json.h"
-#include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 
 /* ---- keys ---- */
@@ -284,7 +283,7 @@ int cmd_transfer(int argc, char **argv)
     return code;
 }
 
-/* ---- blocks and proofs ---- */
+/* ---- blocks ---- */
 
 int cmd_block(int argc, char **argv)
 {
@@ -322,80 +321,6 @@ int cmd_block(int argc, char **argv)
         printf("previous       %s\n", cli_hex(header->previous, hex));
         printf("hash           %s\n", cli_hex(block->hash, hex));
     }
-    cli_close(&cli);
-    return code;
-}
-
-/* What proofs are checked with: from the genesis file's bytes, which are the chain's id. */
-static enum err trust_get(struct cli *cli, struct ledger_trust *out_trust)
-{
-    Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
-    const Openledger__V1__LedgerInfo *info;
-    struct ledger *ledger = NULL;
-    enum err err = cli_call(cli, "Settlement.GetInfo", &request.base, &info);
-    err = err != ERR_OK ? err : ledger_create(ledger_bytes(info->genesis), &ledger, &cli->note);
-    if (err == ERR_OK) {
-        ledger_trust(ledger, out_trust);
-        ledger_destroy(ledger);
-    }
-    return err;
-}
-
-/* The proof is checked here before it is shown or saved. */
-static enum err check_proof(struct cli *cli, const Openledger__V1__InclusionProof *proof,
-                            struct buf *packed, struct ledger_proof_claim *out_claim)
-{
-    struct ledger_trust trust;
-    enum err err = trust_get(cli, &trust);
-    err = err != ERR_OK ? err : ledger_pack(&proof->base, packed);
-    return err != ERR_OK ? err
-                         : ledger_proof_verify(buf_bytes(packed), &trust, out_claim, &cli->note);
-}
-
-int cmd_prove(int argc, char **argv)
-{
-    static const struct setting SETTINGS[] = {
-        {.name = "out",
-         .type = SETTING_TEXT,
-         .fallback = "",
-         .doc = "file for the proof, checked by openledger verify --proof"}};
-    static const struct cli_spec SPEC = {
-        .name = "openledger prove",
-        .usage = "TX",
-        .about = "Gets and checks a proof that a transaction is in a sealed, signed block.",
-        .settings = SETTINGS,
-        .count = 1,
-        .positional_min = 1,
-        .positional_max = 1};
-    struct cli cli;
-    struct digest tx;
-    struct buf packed;
-    struct ledger_proof_claim claim;
-    const Openledger__V1__InclusionProof *proof;
-    Openledger__V1__ProveTxRequest request = OPENLEDGER__V1__PROVE_TX_REQUEST__INIT;
-    int code = cli_open(&cli, &SPEC, argc, argv);
-    if (code >= 0) {
-        return code;
-    }
-    buf_init(&packed, RPC_MESSAGE_MAX);
-    enum err err = cli_parse_digest(&cli, settings_positional(cli.settings, 0), "transaction", &tx);
-    if (err == ERR_OK) {
-        request.tx = ledger_binary(tx.bytes, DIGEST_SIZE);
-        err = cli_call(&cli, "Settlement.ProveTx", &request.base, &proof);
-    }
-    err = err != ERR_OK ? err : check_proof(&cli, proof, &packed, &claim);
-    const char *path = settings_text(cli.settings, "out");
-    if (err == ERR_OK && path[0] != '\0') {
-        err = file_write_atomic(path, buf_bytes(&packed), 0644, &cli.note);
-    }
-    if (err == ERR_OK && !cli_print_json(&cli, &proof->base)) {
-        char when[32];
-        printf("proved: entry %llu in block %llu of %s, under checkpoint %llu\n",
-               (unsigned long long)claim.index, (unsigned long long)claim.height,
-               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint.height);
-    }
-    code = err == ERR_OK ? 0 : cli_fail(&cli, "prove");
-    buf_deinit(&packed);
     cli_close(&cli);
     return code;
 }

@@ -10,10 +10,10 @@
 #include "services/openledger/commands.h"
 #include "services/openledger/output.h"
 #include "services/openledger/verify_ledger.h"
+#include "services/openledger/verify_proof.h"
 #include "services/openledger/verify_shares.h"
 #include "shared/base/hex.h"
 #include "shared/json/json.h"
-#include "shared/ledger/proof.h"
 
 static const struct setting SETTINGS[] = {
     {.name = "dir",
@@ -30,7 +30,13 @@ static const struct setting SETTINGS[] = {
     {.name = "proof",
      .type = SETTING_TEXT,
      .fallback = "",
-     .doc = "check only this inclusion proof, with nothing but the genesis file"},
+     .doc = "check only this proof of a transaction, payout, receipt or account, with nothing but "
+            "the genesis file"},
+    {.name = "receipt",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "with --proof and --batch: that this receipt is in the batch which the proof settles"},
+    {.name = "batch", .type = SETTING_TEXT, .fallback = "", .doc = "file of the receipt's batch"},
     {.name = "threads",
      .type = SETTING_U64,
      .fallback = "0",
@@ -104,7 +110,8 @@ static void print_text(const struct verify *verify)
            (unsigned long long)ledger->unsealed);
     printf("ledger: supply %s OPEN, state root %s\n", amount_format(ledger->supply, supply),
            hex_encode(ledger->state_root.bytes, DIGEST_SIZE, hex));
-    printf("ledger: checkpoint %llu holds\n", (unsigned long long)ledger->checkpoint_height);
+    printf("ledger: checkpoint %llu holds, %u witnesses cosigned it\n",
+           (unsigned long long)ledger->checkpoint_height, ledger->cosignatures);
     if (verify->openings[0] != '\0') {
         printf("shares: %u indexes over %u rows built again, %u openings, %u share sets derived "
                "again bit for bit, %u not opened\n",
@@ -133,48 +140,14 @@ static void print_json(const struct verify *verify, enum err err, const struct n
     json_put_u64(&writer, "shareSets", ledger->share_sets);
     json_put_text(&writer, "supply", amount_format(ledger->supply, supply));
     json_put_text(&writer, "stateRoot", hex_encode(ledger->state_root.bytes, DIGEST_SIZE, hex));
+    json_put_u64(&writer, "checkpointHeight", ledger->checkpoint_height);
+    json_put_u64(&writer, "cosignatures", ledger->cosignatures);
     json_put_u64(&writer, "indexesRebuilt", verify->shares.indexes);
     json_put_u64(&writer, "openings", verify->shares.openings);
     json_put_u64(&writer, "shareSetsRederived", verify->shares.share_sets);
     json_end_object(&writer);
     printf("%s\n", buf_text(&text));
     buf_deinit(&text);
-}
-
-/* Offline: the chain's id and the sequencer's key come from the genesis file. */
-static enum err check_proof(const char *genesis, const char *path, struct note *note)
-{
-    struct buf file;
-    struct buf proof;
-    struct ledger *ledger = NULL;
-    struct ledger_proof_claim claim;
-    buf_init(&file, LEDGER_GENESIS_MAX);
-    buf_init(&proof, 1U << 20);
-    enum err err = file_read(genesis, &file, note);
-    err = err != ERR_OK ? err : ledger_create(buf_bytes(&file), &ledger, note);
-    err = err != ERR_OK ? err : file_read(path, &proof, note);
-    if (err == ERR_OK) {
-        struct ledger_trust trust;
-        ledger_trust(ledger, &trust);
-        err = ledger_proof_verify(buf_bytes(&proof), &trust, &claim, note);
-    }
-    if (err == ERR_OK) {
-        char when[32];
-        char who[ACCOUNT_ID_TEXT_SIZE];
-        char amount[AMOUNT_TEXT_SIZE];
-        printf("proof: entry %llu is in block %llu of %s, under checkpoint %llu\n",
-               (unsigned long long)claim.index, (unsigned long long)claim.height,
-               cli_time(claim.block_time_ms, when), (unsigned long long)claim.checkpoint.height);
-        if (claim.posting) {
-            printf("proof: it %s %s OPEN %s %s (%s)\n", claim.credit ? "pays" : "takes",
-                   amount_format(claim.amount, amount), claim.credit ? "to" : "from",
-                   account_id_format(&claim.account, who), claim.reason);
-        }
-    }
-    ledger_destroy(ledger);
-    buf_deinit(&proof);
-    buf_deinit(&file);
-    return err;
 }
 
 int cmd_verify(int argc, char **argv)
@@ -198,7 +171,13 @@ int cmd_verify(int argc, char **argv)
     err = err != ERR_OK ? err : pick(&cli, "blobs", "blobs", verify.blobs);
     err = err != ERR_OK ? err : pick(&cli, "genesis", "genesis.json", verify.genesis);
     if (err == ERR_OK && proof[0] != '\0') {
-        err = check_proof(verify.genesis, proof, &cli.note);
+        const struct verify_proof_options options = {
+            .genesis_file = verify.genesis,
+            .proof_file = proof,
+            .batch_file = settings_text(cli.settings, "batch"),
+            .receipt = settings_text(cli.settings, "receipt"),
+            .json = cli.json};
+        err = verify_proof(&options, &cli.note);
     } else if (err == ERR_OK) {
         err = run(&verify, (uint32_t)settings_u64(cli.settings, "threads"), cli.json, &cli.note);
         if (cli.json) {

@@ -96,6 +96,7 @@ static enum err add_contributors(struct demo *demo)
 enum err demo_make_people(struct demo *demo)
 {
     struct suite_options options = {.folder = demo->suite,
+                                    .witnesses = SUITE_WITNESSES_MAX,
                                     .http = demo->http,
                                     .allocations = ALLOCATIONS,
                                     .allocation_count = ALLOCATION_COUNT};

@@ -22,7 +22,7 @@ int main(int argc, char **argv)
         {"verify", "check everything again, from log and blobs alone", cmd_verify},
         {"witness", "replay the log and cosign its checkpoints", cmd_witness},
         {"block", "a block's header", cmd_block},
-        {"prove", "prove that a transaction is on the ledger", cmd_prove},
+        {"prove", "prove a transaction, balance, receipt or payout", cmd_prove},
         {"demo", "the whole loop on real text", cmd_demo},
         {"corpus", "cut installed public texts into training rows", cmd_corpus},
         {"tokenizer", "learn a vocabulary, encode, decode", cmd_tokenizer},
