@@ -12,6 +12,7 @@
 #include "services/openledger/verify_ledger.h"
 #include "services/openledger/verify_proof.h"
 #include "services/openledger/verify_shares.h"
+#include "services/openledger/verify_trace.h"
 #include "shared/base/hex.h"
 #include "shared/json/json.h"
 
@@ -35,7 +36,15 @@ static const struct setting SETTINGS[] = {
     {.name = "receipt",
      .type = SETTING_TEXT,
      .fallback = "",
-     .doc = "with --proof and --batch: that this receipt is in the batch which the proof settles"},
+     .doc = "tell the steps of this receipt; with --proof and --batch: that it is in the batch"},
+    {.name = "account",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "tell every leg of this account (open1... or a key's name)"},
+    {.name = "payout",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "tell where this leg (ENTRY:LEG) comes from, down to its receipt"},
     {.name = "batch", .type = SETTING_TEXT, .fallback = "", .doc = "file of the receipt's batch"},
     {.name = "threads",
      .type = SETTING_U64,
@@ -49,6 +58,7 @@ struct verify {
     const char *openings;
     struct verify_ledger_report ledger;
     struct verify_shares_report shares;
+    struct verify_trace *trace; /* NULL: no steps are told */
 };
 
 static enum err pick(const struct cli *cli, const char *name, const char *below,
@@ -81,6 +91,11 @@ static enum err run(struct verify *verify, uint32_t threads, bool quiet, struct 
         .log_folder = verify->log, .blob_folder = verify->blobs, .genesis_file = verify->genesis};
     enum err err = ERR_OK;
     output_progress_start(&progress, "shares", 0);
+    if (verify->trace != NULL) {
+        replay.on_entry = verify_trace_entry;
+        replay.context = verify->trace;
+        return verify_ledger(&replay, &verify->ledger, note);
+    }
     if (verify->openings[0] != '\0') {
         err = verify_shares_create(&again, &shares, note);
         replay.on_entry = verify_shares_entry;
@@ -150,6 +165,71 @@ static void print_json(const struct verify *verify, enum err err, const struct n
     buf_deinit(&text);
 }
 
+/* Which steps are to be told. False: none, everything is verified without. */
+static enum err trace_wanted(struct cli *cli, const struct verify *verify,
+                             struct verify_trace_options *out, bool *out_wanted)
+{
+    const char *account = settings_text(cli->settings, "account");
+    const char *receipt = settings_text(cli->settings, "receipt");
+    const char *payout = settings_text(cli->settings, "payout");
+    unsigned long long entry = 0;
+    unsigned leg = 0;
+    int given = (account[0] != '\0') + (receipt[0] != '\0') + (payout[0] != '\0');
+    *out = (struct verify_trace_options){.blob_folder = verify->blobs};
+    *out_wanted = given == 1;
+    if (given > 1) {
+        return note_set(&cli->note, ERR_INVALID, "only one of --account, --receipt, --payout");
+    }
+    if (account[0] != '\0') {
+        out->kind = TRACE_ACCOUNT;
+        return cli_parse_account(cli, account, &out->account);
+    }
+    if (receipt[0] != '\0') {
+        out->kind = TRACE_RECEIPT;
+        return cli_parse_digest(cli, receipt, "receipt", &out->receipt);
+    }
+    out->kind = TRACE_PAYOUT;
+    if (given == 1 && sscanf(payout, "%19llu:%9u", &entry, &leg) != 2) {
+        return note_set(&cli->note, ERR_INVALID, "'%.40s' is not ENTRY:LEG", payout);
+    }
+    out->entry = entry;
+    out->leg = leg;
+    return ERR_OK;
+}
+
+/* Replays everything, and tells what concerns one thing; for a payout of a receipt, that receipt too. */
+static enum err tell(struct cli *cli, struct verify *verify, struct verify_trace_options *options)
+{
+    struct buf text;
+    struct digest receipt;
+    buf_init(&text, 1U << 30);
+    verify->trace = verify_trace_create(options);
+    enum err err = verify->trace == NULL ? ERR_NO_MEMORY : run(verify, 0, true, &cli->note);
+    if (err == ERR_OK && options->kind == TRACE_PAYOUT &&
+        verify_trace_reference(verify->trace, &receipt)) {
+        if (!cli->json) {
+            err = verify_trace_tell(verify->trace, &verify->ledger, false, &text, &cli->note);
+            (void)buf_append_text(&text, "it is of a receipt:\n");
+        }
+        options->kind = TRACE_RECEIPT;
+        options->receipt = receipt;
+        verify_trace_destroy(verify->trace);
+        verify->trace = verify_trace_create(options);
+        err = err != ERR_OK           ? err
+              : verify->trace == NULL ? ERR_NO_MEMORY
+                                      : run(verify, 0, true, &cli->note);
+    }
+    err = err != ERR_OK
+              ? err
+              : verify_trace_tell(verify->trace, &verify->ledger, cli->json, &text, &cli->note);
+    if (err == ERR_OK) {
+        (void)fputs(buf_text(&text), stdout);
+    }
+    verify_trace_destroy(verify->trace);
+    buf_deinit(&text);
+    return err;
+}
+
 int cmd_verify(int argc, char **argv)
 {
     static const struct cli_spec SPEC = {
@@ -165,6 +245,8 @@ int cmd_verify(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
+    struct verify_trace_options trace;
+    bool traced = false;
     const char *proof = settings_text(cli.settings, "proof");
     verify.openings = settings_text(cli.settings, "openings");
     enum err err = pick(&cli, "log", "data/settlement/log", verify.log);
@@ -179,6 +261,11 @@ int cmd_verify(int argc, char **argv)
             .json = cli.json};
         err = verify_proof(&options, &cli.note);
     } else if (err == ERR_OK) {
+        err = trace_wanted(&cli, &verify, &trace, &traced);
+    }
+    if (err == ERR_OK && traced) {
+        err = tell(&cli, &verify, &trace);
+    } else if (err == ERR_OK && proof[0] == '\0') {
         err = run(&verify, (uint32_t)settings_u64(cli.settings, "threads"), cli.json, &cli.note);
         if (cli.json) {
             print_json(&verify, err, &cli.note);

@@ -59,6 +59,13 @@ async function readLeaves(size) {
   return { leaves, entries }
 }
 
+/** The 32 bytes in a bech32m account id, as hex. */
+function accountHex(text) {
+  const digits = [...text.slice(5, -6)].map(c => 'qpzry9x8gf2tvdw0s3jn54khce6mua7l'.indexOf(c))
+  const bits = digits.map(d => d.toString(2).padStart(5, '0')).join('')
+  return Array.from({ length: 32 }, (_, i) => parseInt(bits.slice(8 * i, 8 * i + 8), 2).toString(16).padStart(2, '0')).join('')
+}
+
 let receipt
 const tests = {
   'the checkpoint is signed by the log and by every witness, its root is that of the tiles': async () => {
@@ -157,6 +164,23 @@ const tests = {
     assert.ok(existsSync(path.join(stack.home, 'data', 'witness-2', `fork-${size}`)))
     const { text } = parseNote(readFileSync(path.join(stack.home, 'data', 'witness-2', `fork-${size}`), 'utf8'))
     assert.ok(text.startsWith(origin))
+  },
+  'the whole replay tells an account, a receipt and a payout step by step': async () => {
+    const dir = ['verify', '--dir', stack.home]
+    await until('shares', async () => (await stack.rpc('Settlement/GetReceipt', { receipt: raw(receipt).toString('base64') })).sharedIndex > 0)
+    await checkpointAt(await height())
+    const told = JSON.parse(stack.cli(...dir, '--receipt', receipt, '--json'))
+    assert.ok(told.steps.some(step => step.kind === 'settle_receipts' && /fee /.test(step.detail ?? '')))
+    assert.ok(told.steps.some(step => step.kind === 'settle_shares' && /contributors share/.test(step.detail ?? '')))
+    assert.ok(told.steps.every(step => step.block > 0))
+    const account = JSON.parse(stack.cli(...dir, '--account', stack.account.contributor, '--json'))
+    const { balance } = await stack.rpc('Settlement/GetAccount', { account: raw(accountHex(stack.account.contributor)).toString('base64') })
+    assert.equal(account.balance, balance)
+    assert.equal(account.steps.at(-1).balance, balance)
+    const pay = account.steps.find(step => step.credit)
+    assert.match(stack.cli(...dir, '--payout', `${pay.entry}:${pay.leg}`), new RegExp(`pays ${pay.amount} OPEN to ${stack.account.contributor}`))
+    assert.match(cliFails(...dir, '--receipt', '0'.repeat(64)), /nowhere/)
+    assert.match(cliFails(...dir, '--receipt', receipt, '--payout', '1:1'), /only one/)
   },
   'killed witnesses come back to where they were and cosign again': async () => {
     stack.kill('witness-1')
