@@ -2,6 +2,7 @@
 #include "services/openledger/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -248,6 +249,21 @@ enum err cli_parse_account(struct cli *cli, const char *text, struct account_id 
     }
     key_pair_destroy(keys);
     return err;
+}
+
+enum err cli_parse_leg(struct cli *cli, const char *text, uint64_t *out_entry, uint32_t *out_leg)
+{
+    enum { ENTRY_DIGITS_MAX = 18, LEG_DIGITS_MAX = 9 }; /* fit their types whatever the digits */
+    size_t entry_size = strspn(text, "0123456789");
+    const char *leg = text[entry_size] == ':' ? text + entry_size + 1 : "";
+    size_t leg_size = strspn(leg, "0123456789");
+    if (entry_size == 0 || entry_size > ENTRY_DIGITS_MAX || leg_size == 0 ||
+        leg_size > LEG_DIGITS_MAX || leg[leg_size] != '\0') {
+        return note_set(&cli->note, ERR_INVALID, "'%.40s' is not ENTRY:LEG", text);
+    }
+    *out_entry = strtoull(text, NULL, 10);
+    *out_leg = (uint32_t)strtoul(leg, NULL, 10);
+    return ERR_OK;
 }
 
 enum err cli_parse_digest(struct cli *cli, const char *text, const char *what,

@@ -82,6 +82,9 @@ MUST_USE enum err cli_key_path(const char *home, const char *name, char out[FILE
 /* "open1...", or the name of a local key. */
 MUST_USE enum err cli_parse_account(struct cli *cli, const char *text,
                                     struct account_id *out_account);
+/* "ENTRY:LEG", two decimal numbers: one leg of an entry. */
+MUST_USE enum err cli_parse_leg(struct cli *cli, const char *text, uint64_t *out_entry,
+                                uint32_t *out_leg);
 /* 64 hex digits or "sha256:" and 64 digits. what names it in errors. */
 MUST_USE enum err cli_parse_digest(struct cli *cli, const char *text, const char *what,
                                    struct digest *out_digest);

@@ -80,16 +80,11 @@ static enum err prove_tx(struct cli *cli, ProtobufCBinaryData tx)
 
 static enum err prove_payout(struct cli *cli, const char *text)
 {
-    unsigned long long index = 0;
-    unsigned leg = 0;
     const Openledger__V1__InclusionProof *proof;
     Openledger__V1__ProvePostingRequest request = OPENLEDGER__V1__PROVE_POSTING_REQUEST__INIT;
-    if (sscanf(text, "%19llu:%9u", &index, &leg) != 2) {
-        return note_set(&cli->note, ERR_INVALID, "'%.40s' is not ENTRY:LEG", text);
-    }
-    request.index = index;
-    request.leg = leg;
-    enum err err = cli_call_fresh(cli, "Settlement.ProvePosting", &request.base, &proof);
+    enum err err = cli_parse_leg(cli, text, &request.index, &request.leg);
+    err =
+        err != ERR_OK ? err : cli_call_fresh(cli, "Settlement.ProvePosting", &request.base, &proof);
     return err != ERR_OK ? err : finish(cli, proof);
 }
 

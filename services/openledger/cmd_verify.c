@@ -172,8 +172,6 @@ static enum err trace_wanted(struct cli *cli, const struct verify *verify,
     const char *account = settings_text(cli->settings, "account");
     const char *receipt = settings_text(cli->settings, "receipt");
     const char *payout = settings_text(cli->settings, "payout");
-    unsigned long long entry = 0;
-    unsigned leg = 0;
     int given = (account[0] != '\0') + (receipt[0] != '\0') + (payout[0] != '\0');
     *out = (struct verify_trace_options){.blob_folder = verify->blobs};
     *out_wanted = given == 1;
@@ -189,12 +187,7 @@ static enum err trace_wanted(struct cli *cli, const struct verify *verify,
         return cli_parse_digest(cli, receipt, "receipt", &out->receipt);
     }
     out->kind = TRACE_PAYOUT;
-    if (given == 1 && sscanf(payout, "%19llu:%9u", &entry, &leg) != 2) {
-        return note_set(&cli->note, ERR_INVALID, "'%.40s' is not ENTRY:LEG", payout);
-    }
-    out->entry = entry;
-    out->leg = leg;
-    return ERR_OK;
+    return given == 1 ? cli_parse_leg(cli, payout, &out->entry, &out->leg) : ERR_OK;
 }
 
 /* Replays everything, and tells what concerns one thing; for a payout of a receipt, that receipt too. */

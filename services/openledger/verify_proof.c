@@ -154,7 +154,7 @@ static enum err receipt_in(const struct verify_proof_options *options, struct by
                   : note_set(note, ERR_CORRUPT, "the batch is not the one that was settled");
     }
     bool seen = false;
-    for (size_t i = 0; err == ERR_OK && !seen && i < batch->n_receipts; i++) {
+    for (size_t i = 0; err == ERR_OK && batch != NULL && !seen && i < batch->n_receipts; i++) {
         Openledger__V1__Receipt *receipt = NULL;
         char hex[2 * DIGEST_SIZE + 1];
         ledger_receipt_id(ledger_bytes(batch->receipts[i]), &found);

@@ -80,12 +80,11 @@ static enum err step_add(struct verify_trace *trace, const struct step *step, st
 static enum err detail_add(struct verify_trace *trace, const struct ledger_effects *effects,
                            const struct buf *text, struct note *note)
 {
-    struct step step = {.index = effects->index, .kind = ledger_kind_name(effects->kind)};
-    step.detail = strdup(buf_text(text));
-    CHECK(step.detail != NULL);
+    const struct step step = {.index = effects->index, .kind = ledger_kind_name(effects->kind)};
     enum err err = step_add(trace, &step, note);
-    if (err != ERR_OK) {
-        free(step.detail);
+    if (err == ERR_OK) {
+        trace->steps[trace->count - 1].detail = strdup(buf_text(text));
+        CHECK(trace->steps[trace->count - 1].detail != NULL);
     }
     return err;
 }

@@ -18,8 +18,9 @@
 #include "shared/tlog/store.h"
 
 enum {
-    REPLAY_MS = 2500,   /* of one request; the log waits for 4 s and asks again */
-    SNAPSHOT_TILES = 4, /* full tiles of headers between snapshots */
+    REPLAY_MS = 2500, /* of one request; the log waits for 4 s and asks again */
+    SNAPSHOT_BLOCKS =
+        4 * TLOG_TILE_WIDTH, /* full tiles, so that the tiles kept have all its headers */
     FETCH_MS = 10000,
     URL_SIZE = 512,
     ARENA_MAX = 8 << 20
@@ -97,7 +98,7 @@ static enum err entry_apply(struct witness *witness, struct bytes entry, struct 
     if (tlog_store_size(witness->tiles) < head.height) {
         err = tlog_store_append(witness->tiles, buf_bytes(&witness->effects.header), note);
     }
-    if (err == ERR_OK && head.height % (SNAPSHOT_TILES * TLOG_TILE_WIDTH) == 0) {
+    if (err == ERR_OK && head.height % SNAPSHOT_BLOCKS == 0) {
         err = snapshot_write(witness, note);
     }
     return err;

@@ -21,9 +21,9 @@ enum err ledger_account_path(struct ledger *ledger, const struct account_id *acc
         return note_set(note, ERR_UNAVAILABLE, "the state is not that of a block just now");
     }
     struct state_path *path = calloc(1, sizeof *path);
-    Openledger__V1__StateStep *steps = calloc(STATE_PATH_MAX, sizeof *steps);
+    Openledger__V1__StateStep *steps = calloc((size_t)STATE_PATH_MAX, sizeof *steps);
     Openledger__V1__StateStep **pointers =
-        calloc(STATE_PATH_MAX, sizeof(Openledger__V1__StateStep *));
+        calloc((size_t)STATE_PATH_MAX, sizeof(Openledger__V1__StateStep *));
     CHECK(path != NULL && steps != NULL && pointers != NULL);
     buf_init(&record, RECORD_ENCODED_MAX);
     const struct ledger_account probe = {.id = *account};
@@ -93,7 +93,7 @@ static enum err state_root_of(const Openledger__V1__StateProof *proof, const str
     struct digest hash;
     uint32_t below = 8 * DIGEST_SIZE;
     if (digest_from_bytes(ledger_bytes(proof->leaf_key), &leaf_key) != ERR_OK ||
-        proof->n_steps > STATE_PATH_MAX) {
+        proof->n_steps > (size_t)STATE_PATH_MAX) {
         return ERR_INVALID;
     }
     state_leaf_hash(&leaf_key, ledger_bytes(proof->record), &hash);

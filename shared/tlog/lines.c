@@ -48,7 +48,7 @@ bool lines_hash(struct bytes line, struct digest *out)
 {
     struct buf data;
     buf_init(&data, DIGEST_SIZE + 3);
-    bool ok = line.size == BASE64_SIZE(DIGEST_SIZE) &&
+    bool ok = line.size == BASE64_SIZE((size_t)DIGEST_SIZE) &&
               base64_decode(line, false, &data) == ERR_OK && data.size == DIGEST_SIZE;
     if (ok) {
         memcpy(out->bytes, data.data, DIGEST_SIZE);

@@ -103,7 +103,7 @@ static enum err files_tile(void *context, const struct tlog_tile *tile, struct d
         const char *folder;
     } at = {.in = context};
     struct buf data;
-    buf_init(&data, TLOG_TILE_WIDTH * DIGEST_SIZE);
+    buf_init(&data, (size_t)TLOG_TILE_WIDTH * DIGEST_SIZE);
     enum err err = tlog_files_read(at.folder, tile, &data, note);
     err = err ? err : tlog_tile_hashes(buf_bytes(&data), tile->width, out);
     buf_deinit(&data);

@@ -25,7 +25,7 @@ static enum err walk_create(const struct tlog_reader *reader, uint64_t size, str
     }
     struct walk *walk = calloc(1, sizeof *walk);
     if (walk == NULL) {
-        return ERR_NO_MEMORY;
+        return note_set(note, ERR_NO_MEMORY, "out of memory");
     }
     walk->reader = reader;
     walk->size = size;
@@ -38,6 +38,7 @@ static enum err walk_create(const struct tlog_reader *reader, uint64_t size, str
 static enum err tile_get(struct walk *walk, uint32_t level, uint64_t index,
                          const struct digest **out)
 {
+    CHECK(walk != NULL);
     for (uint32_t i = 0; i < TILES_KEPT; i++) {
         const struct tlog_tile *kept = &walk->kept[i];
         if (kept->width != 0 && kept->level == level && kept->index == index) {
@@ -83,6 +84,7 @@ static enum err subtree(struct walk *walk, uint64_t first, uint64_t end, struct 
     struct digest parts[MERKLE_PATH_MAX + 1]; /* perfect subtrees, largest first */
     uint32_t count = 0;
     CHECK(first < end);
+    parts[0] = (struct digest){{0}};
     while (first < end) {
         uint32_t height = 63 - (uint32_t)__builtin_clzll(end - first);
         CHECK(count < MERKLE_PATH_MAX + 1);
@@ -122,6 +124,7 @@ static enum err siblings(struct walk *walk, uint32_t height, uint64_t node, stru
                          uint32_t capacity, uint32_t *count)
 {
     enum err err = ERR_OK;
+    CHECK(walk != NULL);
     for (uint64_t last = (walk->size - 1) >> height; last > 0 && err == ERR_OK;
          height++, node >>= 1, last >>= 1) {
         uint64_t sibling = node ^ 1;
@@ -148,7 +151,10 @@ enum err tlog_prove(const struct tlog_reader *reader, uint64_t size, uint64_t le
     struct walk *walk = NULL;
     struct merkle_proof proof = {.leaf_index = leaf_index};
     enum err err = walk_create(reader, size, note, &walk);
-    err = err ? err : siblings(walk, 0, leaf_index, proof.path, MERKLE_PATH_MAX, &proof.path_count);
+    if (err == ERR_OK) {
+        CHECK(walk != NULL);
+        err = siblings(walk, 0, leaf_index, proof.path, MERKLE_PATH_MAX, &proof.path_count);
+    }
     free(walk);
     if (err == ERR_OK) {
         *out_proof = proof;

@@ -28,7 +28,7 @@ static void proof_file(struct bytes input)
     struct buf extra;
     struct buf again;
     buf_init(&extra, TLOG_PROOF_MAX);
-    buf_init(&again, 2 * TLOG_PROOF_MAX);
+    buf_init(&again, (size_t)2 * TLOG_PROOF_MAX);
     if (tlog_proof_parse(input, &proof, &extra, NULL) == ERR_OK) {
         CHECK(tlog_proof_format(&proof, buf_bytes(&extra), &again) == ERR_OK);
         CHECK(bytes_equal(buf_bytes(&again), input));
