@@ -61,7 +61,7 @@ void desk_take_forwarded(struct desk *desk, struct bus_message *message);
 /* Offers newer checkpoints to the public log, takes cosigned ones from it, answers who waits for a
  * proof: log_api.c. Every tick. */
 void desk_publish(struct desk *desk);
-/* Ends the calls that still wait for proofs: we stop, or another replica sequences. */
+/* Ends the calls that still wait for proofs: we stop. */
 void desk_proofs_end(struct desk *desk);
 /* Handlers of the method table. */
 enum err log_get_checkpoint(void *context, struct rpc_call *call, const void *message);

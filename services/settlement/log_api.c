@@ -31,9 +31,7 @@ enum err log_get_checkpoint(void *context, struct rpc_call *call, const void *me
     checkpoint.final = state.final;
     buf_deinit(&note);
     if (state.height == 0) {
-        return note_set(rpc_note(call),
-                        cluster_leads(desk->cluster) ? ERR_NOT_FOUND : ERR_UNAVAILABLE,
-                        "no checkpoint was published yet");
+        return note_set(rpc_note(call), ERR_NOT_FOUND, "no checkpoint was published yet");
     }
     return checkpoint.note == NULL ? ERR_LIMIT : rpc_reply(call, &checkpoint);
 }
@@ -115,9 +113,6 @@ enum err log_prove_account(void *context, struct rpc_call *call, const void *mes
     const Openledger__V1__ProveAccountRequest *request = message;
     struct digest id;
     enum err err = answer_digest_of(call, request->account, "account", &id);
-    if (err == ERR_OK && !cluster_leads(desk->cluster)) {
-        err = note_set(rpc_note(call), ERR_UNAVAILABLE, "another replica sequences: ask again");
-    }
     if (err != ERR_OK) {
         return err;
     }
