@@ -286,10 +286,13 @@ void cluster_answer(struct cluster *cluster, struct bus_message *message, enum e
                     const struct settlement_result *result, const struct note *note)
 {
     Openledger__V1__ForwardedReply reply = OPENLEDGER__V1__FORWARDED_REPLY__INIT;
-    struct note text = note == NULL ? (struct note){""} : *note;
+    struct note text = {""};
     struct buf data;
     buf_init(&data, REPLY_MAX);
     reply.err = (uint32_t)err_grpc_status(err);
+    if (note != NULL) {
+        text = *note;
+    }
     reply.note = text.text;
     if (err == ERR_OK) {
         reply.tx = ledger_binary(result->tx.bytes, DIGEST_SIZE);

@@ -9,9 +9,8 @@
 #include "shared/base/err.h"
 #include "shared/crypto/keys.h"
 
-#define REPLICA_MESSAGE_MAX                                                                        \
-    (560u * 1024)                       /* bytes of a signed message: an entry and what wraps it */
-#define REPLICA_CARRY_MAX (256u * 1024) /* bytes of entries in one, unless a single one is larger */
+#define REPLICA_MESSAGE_MAX 573440u /* bytes of a signed message: an entry and what wraps it */
+#define REPLICA_CARRY_MAX 262144u   /* bytes of entries in one, unless a single one is larger */
 
 struct replica_seal {
     const struct key_pair *keys; /* borrowed; the sequencer's: all replicas have it */
