@@ -60,7 +60,8 @@ UNIT := $(sort $(wildcard tests/unit/test_*.c))
 INTEGRATION := $(sort $(wildcard tests/integration/test_*.c))
 FUZZ := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(sort $(wildcard tests/bench/bench_*.c))
-HARNESS := $(sort $(wildcard tests/harness/*.c))
+SIM := $(filter-out %/main.c,$(sort $(wildcard tests/sim/*.c)))
+HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM)
 C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
 H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
@@ -143,6 +144,14 @@ $(BUILD)/tests/unit/%.ok: $(BUILD)/tests/unit/%
 	$(Q)$< > $<.log 2>&1 && tail -1 $<.log | sed 's/^/  /' || { cat $<.log; false; }
 	@touch $@
 
+# The simulator: settlement's own files, but for its main, on simulated disks, bus and clocks.
+$(BUILD)/tests/sim/sim: $(BUILD)/tests/sim/main.o $(call obj,$(call service_of,settlement)) $(BUILD)/libharness.a $(LIB)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+SEEDS ?= 10000
+sim: $(BUILD)/tests/sim/sim ## SEEDS (10,000) histories of the ledger's replicas under every fault
+	$(Q)$< --from 1 --seeds $$(($(SEEDS) / 2)) & first=$$!; $< --from $$(($(SEEDS) / 2 + 1)) --seeds $$(($(SEEDS) / 2)); \
+	  second=$$?; wait $$first && exit $$second
+
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
 	$(Q)$<
@@ -201,6 +210,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests sim deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz -name '*.d' 2>/dev/null)

@@ -136,8 +136,9 @@ static enum err take(struct desk *desk, struct bytes signed_tx, struct settlemen
     enum err err = settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out, note);
     if (err != ERR_OK) {
         metric_add(desk->refused, 1);
-        if (err == ERR_IO) {
+        if (err == ERR_IO) { /* the process starts again: the same bytes may be sent then */
             service_stop(desk->service, 1);
+            err = ERR_UNAVAILABLE;
         }
     } else if (!out->repeated) {
         metric_add(desk->transactions, 1);

@@ -26,9 +26,10 @@ struct settlement {
     uint64_t checkpoint_height;
     uint64_t replayed;
     const struct settlement_agreement *agreement;
-    uint64_t final;   /* entries that may be shown */
-    uint64_t indexed; /* entries whose index is committed */
-    enum err broken;  /* state and disk differ, or deposed: nothing may be answered any more */
+    uint64_t segment_size; /* of the journal */
+    uint64_t final;        /* entries that may be shown */
+    uint64_t indexed;      /* entries whose index is committed */
+    enum err broken;       /* state and disk differ, or deposed: nothing may be answered any more */
     char log_folder[FILE_PATH_SIZE];
     char index_folder[FILE_PATH_SIZE];
     char checkpoint_path[FILE_PATH_SIZE];

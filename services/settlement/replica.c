@@ -27,6 +27,7 @@ struct replica {
     struct buf envelope, carried;
     struct buf
         put_off; /* a message that deposes us, met while we waited: worked on after opening again */
+    uint64_t final_before; /* entries that were final before that message */
     bool claim_due, lead_due;
     bool waiting;    /* inside settlement_sync() */
     bool reopen;     /* deposed: the settlement may be ahead of what is final */
@@ -89,7 +90,7 @@ static enum err log_take(struct replica *replica, struct note *note)
     struct ledger_head head;
     bool changed = false;
     ledger_head(settlement_ledger(replica->settlement), &head);
-    uint64_t keep = head.index > replica->epoch.final ? head.index : replica->epoch.final;
+    uint64_t keep = head.index > replica->final_before ? head.index : replica->final_before;
     enum err err = replica_log_take(journal_of(replica), replica->message, keep, &changed, note);
     return err || !changed ? err : replica_log_learn(journal_of(replica), &replica->log, note);
 }
@@ -340,6 +341,7 @@ static enum err receive(struct replica *replica, struct bytes bytes, struct note
                 journal_chain(journal_of(replica), message->index, &chain) == ERR_OK &&
                 memcmp(chain.bytes, message->chain.data, DIGEST_SIZE) == 0;
     struct epoch_actions actions = {.count = 0};
+    replica->final_before = replica->epoch.final;
     epoch_receive(&replica->epoch, now(replica), &event, fits, replica->log, &actions);
     replica->message = message;
     enum err err = drive(replica, &actions, note);

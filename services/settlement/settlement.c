@@ -224,7 +224,8 @@ static enum err checkpoint_write(struct settlement *settlement, struct note *not
 
 static enum err folders_open(struct settlement *settlement, const char *folder, struct note *note)
 {
-    const struct journal_options journal = {.folder = settlement->log_folder};
+    const struct journal_options journal = {.folder = settlement->log_folder,
+                                            .segment_size = settlement->segment_size};
     enum err err = file_path(settlement->log_folder, "%s/log", folder);
     if (err == ERR_OK && settlement->index_folder[0] == '\0') {
         err = file_path(settlement->index_folder, "%s/index", folder);
@@ -260,6 +261,7 @@ enum err settlement_open(const struct settlement_options *options,
     settlement->snapshot_blocks =
         options->snapshot_blocks == 0 ? SNAPSHOT_BLOCKS : options->snapshot_blocks;
     settlement->agreement = options->agreement;
+    settlement->segment_size = options->segment_size;
     enum err err = file_path(settlement->index_folder, "%s",
                              options->index_folder == NULL ? "" : options->index_folder);
     err = err ? err : ledger_create(options->genesis, &settlement->ledger, note);

@@ -40,6 +40,7 @@ struct settlement_options {
     struct blob_store *blobs;         /* borrowed */
     const struct key_pair *sequencer; /* borrowed; must be the genesis's sequencer_key */
     uint64_t snapshot_blocks;         /* blocks between snapshots; 0: 1,000 */
+    uint64_t segment_size;            /* of the journal; 0: its default */
     /* NULL: the only replica, all of the journal is final. Else borrowed, and entries of the journal
      * beyond `final` (and beyond what the index knows to be final) are not applied at opening. */
     const struct settlement_agreement *agreement;

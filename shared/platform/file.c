@@ -14,6 +14,14 @@
 
 #include "shared/base/check.h"
 #include "shared/platform/random.h"
+#include "shared/platform/simulate.h"
+
+const struct file_disk *file_simulated;
+
+void file_simulate(const struct file_disk *disk)
+{
+    file_simulated = disk;
+}
 
 /* Turns errno into the caller's error: "could not DO path: cause". */
 static enum err failed(struct note *note, const char *verb, const char *path)
@@ -30,6 +38,11 @@ static enum err fd_failed(struct note *note, const char *verb)
 
 void file_close(int fd)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        disk->close(fd);
+        return;
+    }
     if (fd >= 0) {
         (void)close(fd);
     }
@@ -37,6 +50,10 @@ void file_close(int fd)
 
 enum err file_open(const char *path, enum file_mode mode, int *out_fd, struct note *note)
 {
+    const struct file_disk *disk = simulated_path(path);
+    if (disk != NULL) {
+        return simulated(disk->open(path, mode, out_fd), note, "open");
+    }
     int flags = mode == FILE_READ ? O_RDONLY : O_RDWR | O_CREAT;
     flags |= mode == FILE_WRITE_NEW ? O_EXCL : 0;
     int fd = open(path, flags | O_CLOEXEC, 0644);
@@ -49,6 +66,10 @@ enum err file_open(const char *path, enum file_mode mode, int *out_fd, struct no
 
 enum err file_fd_size(int fd, uint64_t *out_size, struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->size(fd, out_size), note, "ask the size");
+    }
     struct stat info;
     if (fstat(fd, &info) != 0) {
         return fd_failed(note, "ask the size of");
@@ -60,6 +81,10 @@ enum err file_fd_size(int fd, uint64_t *out_size, struct note *note)
 enum err file_read_at(int fd, uint64_t offset, void *out, size_t size, size_t *out_read,
                       struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->read_at(fd, offset, out, size, out_read), note, "read");
+    }
     size_t done = 0;
     while (done < size) {
         ssize_t got = pread(fd, (uint8_t *)out + done, size - done, (off_t)(offset + done));
@@ -80,6 +105,10 @@ enum err file_read_at(int fd, uint64_t offset, void *out, size_t size, size_t *o
 
 enum err file_write_at(int fd, uint64_t offset, const void *data, size_t size, struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->write_at(fd, offset, data, size), note, "write");
+    }
     for (size_t done = 0; done < size;) {
         ssize_t put = pwrite(fd, (const uint8_t *)data + done, size - done, (off_t)(offset + done));
         if (put < 0 && errno == EINTR) {
@@ -95,11 +124,19 @@ enum err file_write_at(int fd, uint64_t offset, const void *data, size_t size, s
 
 enum err file_sync(int fd, struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->sync(fd), note, "sync");
+    }
     return fdatasync(fd) == 0 ? ERR_OK : fd_failed(note, "sync");
 }
 
 enum err file_reserve(int fd, uint64_t size, struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->resize(fd, size), note, "reserve");
+    }
     int rc;
     do {
         rc = posix_fallocate(fd, 0, (off_t)size);
@@ -110,16 +147,27 @@ enum err file_reserve(int fd, uint64_t size, struct note *note)
 
 enum err file_truncate(int fd, uint64_t size, struct note *note)
 {
+    const struct file_disk *disk = simulated_fd(fd);
+    if (disk != NULL) {
+        return simulated(disk->resize(fd, size), note, "truncate");
+    }
     return ftruncate(fd, (off_t)size) == 0 ? ERR_OK : fd_failed(note, "truncate");
 }
 
 enum err file_lock(int fd, struct note *note)
 {
+    if (simulated_fd(fd) != NULL) {
+        return ERR_OK; /* the simulation runs each program once */
+    }
     return flock(fd, LOCK_EX | LOCK_NB) == 0 ? ERR_OK : fd_failed(note, "lock");
 }
 
 enum err file_sync_folder(const char *folder, struct note *note)
 {
+    const struct file_disk *disk = simulated_path(folder);
+    if (disk != NULL) {
+        return simulated(disk->sync_folder(folder), note, "sync a folder");
+    }
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return failed(note, "open", folder);
@@ -178,7 +226,16 @@ enum err file_read(const char *path, struct buf *out, struct note *note)
     if (err != ERR_OK) {
         return err;
     }
-    if (fstat(fd, &info) != 0) {
+    if (simulated_fd(fd) != NULL) {
+        uint64_t there = 0;
+        size_t got = 0;
+        err = file_fd_size(fd, &there, note);
+        uint8_t *at = err == ERR_OK ? buf_reserve(out, (size_t)there + 1) : NULL;
+        err = err          ? err
+              : at == NULL ? ERR_LIMIT
+                           : file_read_at(fd, 0, at, (size_t)there, &got, note);
+        buf_commit(out, got);
+    } else if (fstat(fd, &info) != 0) {
         err = failed(note, "ask the size of", path);
     } else if (S_ISDIR(info.st_mode)) {
         err = note_set(note, ERR_INVALID, "%s is a folder", path);
@@ -201,10 +258,29 @@ bool file_private(const char *path)
     return stat(path, &info) == 0 && (info.st_mode & 077) == 0;
 }
 
+/* The same steps on the simulated disk. */
+static enum err simulated_replace(const char *path, struct bytes content, bool durable,
+                                  struct note *note)
+{
+    char temporary[FILE_PATH_SIZE];
+    int fd = -1;
+    enum err err = file_path(temporary, "%s.tmp", path);
+    err = err ? err : file_open(temporary, FILE_WRITE, &fd, note);
+    err = err ? err : file_truncate(fd, 0, note);
+    err = err ? err : file_write_at(fd, 0, content.data, content.size, note);
+    err = err || !durable ? err : file_sync(fd, note);
+    file_close(fd);
+    err = err ? err : simulated(file_simulated->rename(temporary, path), note, "rename");
+    return err || !durable ? err : file_sync_parent(path, note);
+}
+
 static enum err write_replace(const char *path, struct bytes content, unsigned mode, bool durable,
                               struct note *note)
 {
     char temporary[FILE_PATH_SIZE];
+    if (simulated_path(path) != NULL) {
+        return simulated_replace(path, content, durable, note);
+    }
     enum err err = file_path(temporary, "%s.tmp-%016llx", path, (unsigned long long)random_u64());
     if (err != ERR_OK) {
         return note_set(note, err, "path too long: %.64s...", path);

@@ -97,3 +97,26 @@ MUST_USE enum err file_truncate(int fd, uint64_t size, struct note *note);
 /* Takes the file's exclusive lock, held until its descriptor closes or the process dies (flock).
  * ERR_CONFLICT: someone else has it. */
 MUST_USE enum err file_lock(int fd, struct note *note);
+
+/* --- a simulated disk --- */
+
+/* Stands in for every path that begins with prefix: tests/sim crashes it, tears its writes and fills it,
+ * under the very code that runs on a real one. Each function as its namesake above. */
+struct file_disk {
+    const char *prefix; /* "sim:" */
+    int first_fd;       /* its descriptors are this and above */
+    enum err (*open)(const char *path, enum file_mode mode, int *out_fd);
+    void (*close)(int fd);
+    enum err (*size)(int fd, uint64_t *out_size);
+    enum err (*read_at)(int fd, uint64_t offset, void *out, size_t size, size_t *out_read);
+    enum err (*write_at)(int fd, uint64_t offset, const void *data, size_t size);
+    enum err (*resize)(int fd, uint64_t size); /* truncate and reserve; new bytes are zero */
+    enum err (*sync)(int fd);
+    enum err (*sync_folder)(const char *folder);
+    enum err (*rename)(const char *from, const char *to); /* without sync */
+    enum err (*remove)(const char *path);
+    enum err (*list)(const char *folder, size_t max, struct file_names *out_names);
+    bool (*exists)(const char *path);
+};
+/* Borrowed for good; NULL ends it. Before any thread that touches files. */
+void file_simulate(const struct file_disk *disk);

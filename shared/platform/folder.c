@@ -13,6 +13,7 @@
 
 #include "shared/base/check.h"
 #include "shared/platform/file.h"
+#include "shared/platform/simulate.h"
 
 static enum err failed(struct note *note, const char *verb, const char *path)
 {
@@ -23,6 +24,10 @@ static enum err failed(struct note *note, const char *verb, const char *path)
 
 bool file_exists(const char *path)
 {
+    const struct file_disk *disk = simulated_path(path);
+    if (disk != NULL) {
+        return disk->exists(path);
+    }
     struct stat info;
     return lstat(path, &info) == 0;
 }
@@ -48,6 +53,9 @@ enum err file_path(char out_path[FILE_PATH_SIZE], const char *format, ...)
 
 enum err file_make_folders(const char *path, struct note *note)
 {
+    if (simulated_path(path) != NULL) {
+        return ERR_OK; /* names there need no folders */
+    }
     char part[FILE_PATH_SIZE];
     if (path[0] == '\0' || file_path(part, "%s", path) != ERR_OK) {
         return note_set(note, ERR_INVALID, "not a folder's path: '%.64s'", path);
@@ -75,6 +83,11 @@ enum err file_make_folders(const char *path, struct note *note)
 
 enum err file_rename(const char *from, const char *to, struct note *note)
 {
+    const struct file_disk *disk = simulated_path(from);
+    if (disk != NULL) {
+        enum err err = simulated(disk->rename(from, to), note, "rename");
+        return err ? err : file_sync_parent(to, note);
+    }
     if (rename(from, to) != 0) {
         return failed(note, "rename to", to);
     }
@@ -83,6 +96,10 @@ enum err file_rename(const char *from, const char *to, struct note *note)
 
 enum err file_remove(const char *path, struct note *note)
 {
+    const struct file_disk *disk = simulated_path(path);
+    if (disk != NULL) {
+        return simulated(disk->remove(path), note, "remove");
+    }
     return remove(path) == 0 ? ERR_OK : failed(note, "remove", path);
 }
 
@@ -139,6 +156,10 @@ static int name_compare(const void *a, const void *b)
 
 enum err file_list(const char *folder, size_t max, struct file_names *out_names, struct note *note)
 {
+    const struct file_disk *disk = simulated_path(folder);
+    if (disk != NULL) {
+        return simulated(disk->list(folder, max, out_names), note, "list");
+    }
     DIR *dir = opendir(folder);
     if (dir == NULL) {
         return failed(note, "open folder", folder);

@@ -1,0 +1,87 @@
+/* main.c - the simulator's command: sim [--from N] [--seeds N] | --seed N [--trace]. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/log.h"
+#include "shared/crypto/keys.h"
+#include "shared/platform/file.h"
+#include "tests/sim/sim.h"
+
+static uint64_t running;
+
+/* A CHECK that fails says where; which seed it was is said here. */
+static void on_abort(int number)
+{
+    char text[64];
+    int size = snprintf(text, sizeof text, "seed %" PRIu64 ": aborted\n", running);
+    (void)!write(STDERR_FILENO, text, (size_t)size);
+    (void)signal(number, SIG_DFL);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t from = 1;
+    uint64_t count = 200;
+    bool trace = false;
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--trace") == 0) {
+            trace = true;
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            from = strtoull(value, NULL, 10);
+            count = 1;
+            i++;
+        } else if (strcmp(argv[i], "--from") == 0) {
+            from = strtoull(value, NULL, 10);
+            i++;
+        } else if (strcmp(argv[i], "--seeds") == 0) {
+            count = strtoull(value, NULL, 10);
+            i++;
+        } else {
+            (void)fprintf(stderr, "usage: sim [--from N] [--seeds N] | --seed N [--trace]\n");
+            return 2;
+        }
+    }
+    struct sim_report report = {.seeds = 0};
+    static struct work work;
+    char folder[FILE_PATH_SIZE];
+    char blobs[FILE_PATH_SIZE];
+    uint64_t failed = 0;
+    struct note note = {""};
+    crypto_start();
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)signal(SIGABRT, on_abort);
+    if (trace) {
+        log_start("sim", LOG_LEVEL_INFO, NULL);
+    } else {
+        log_start("sim", (enum log_level)(LOG_LEVEL_ERROR + 1), NULL); /* faults are what we want */
+    }
+    bool memory = file_exists("/dev/shm");
+    if (file_make_private_folder(memory ? "/dev/shm/openledger-sim-" : "/tmp/openledger-sim-",
+                                 folder, &note) != ERR_OK ||
+        file_path(blobs, "%s/blobs", folder) != ERR_OK) {
+        (void)fprintf(stderr, "%s\n", note.text);
+        return 1;
+    }
+    work_create(&work, blobs);
+    for (uint64_t seed = from; seed < from + count; seed++) {
+        running = seed;
+        if (!sim_run(&work, folder, seed, trace, &report)) {
+            failed++;
+            printf("seed %" PRIu64 ": %s\n", seed, report.failure);
+            (void)fflush(stdout);
+        }
+    }
+    work_destroy(&work);
+    (void)!file_remove_tree(folder, NULL);
+    printf("%" PRIu64 " seeds, %" PRIu64 " failed: %" PRIu64 " events, %" PRIu64
+           " final entries, %" PRIu64 " epochs, %" PRIu64 " kills, %" PRIu64 " power cuts, %" PRIu64
+           " disks lost, %" PRIu64 " bits flipped, %" PRIu64 " messages lost\n",
+           report.seeds, failed, report.events, report.entries, report.epochs, report.kills,
+           report.power_cuts, report.wipes, report.flips, report.lost_messages);
+    return failed == 0 ? 0 : 1;
+}
