@@ -21,6 +21,7 @@ struct pending {
 };
 
 struct inode {
+    struct inode *next; /* of all that were ever made: freed together */
     struct image cache, disk;
     struct pending *pending;
     size_t count, capacity;
@@ -39,6 +40,7 @@ struct fd {
 static struct name cached[NAMES_MAX];  /* what programs see */
 static struct name durable[NAMES_MAX]; /* what a power cut leaves */
 static struct fd fds[FDS_MAX];
+static struct inode *inodes;
 static bool dead[DISK_NODES_MAX], full[DISK_NODES_MAX];
 static int64_t operations_left[DISK_NODES_MAX]; /* -1: no end in sight */
 static uint64_t (*draw)(void);
@@ -135,6 +137,8 @@ static enum err disk_open(const char *path, enum file_mode mode, int *out_fd)
     if (name == NULL) {
         struct inode *inode = calloc(1, sizeof *inode);
         CHECK(inode != NULL);
+        inode->next = inodes;
+        inodes = inode;
         resize(&inode->cache, 0);
         resize(&inode->disk, 0);
         name = bind(cached, path, inode);
@@ -348,29 +352,15 @@ static void inode_free(struct inode *inode)
     free(inode);
 }
 
-/* Frees the inodes that only these names held. */
-static void names_free(struct name *names)
-{
-    for (size_t i = 0; i < NAMES_MAX; i++) {
-        struct inode *inode = names[i].path[0] == '\0' ? NULL : names[i].inode;
-        for (size_t j = 0; inode != NULL && j < NAMES_MAX; j++) {
-            if (cached[j].path[0] != '\0' && cached[j].inode == inode) {
-                cached[j].path[0] = '\0';
-            }
-            if (durable[j].path[0] != '\0' && durable[j].inode == inode) {
-                durable[j].path[0] = '\0';
-            }
-        }
-        if (inode != NULL) {
-            inode_free(inode);
-        }
-    }
-}
-
 void disk_clear(void)
 {
-    names_free(cached);
-    names_free(durable);
+    while (inodes != NULL) {
+        struct inode *next = inodes->next;
+        inode_free(inodes);
+        inodes = next;
+    }
+    memset(cached, 0, sizeof cached);
+    memset(durable, 0, sizeof durable);
     memset(fds, 0, sizeof fds);
     for (uint32_t node = 0; node < DISK_NODES_MAX; node++) {
         dead[node] = false;
@@ -448,7 +438,7 @@ void disk_wipe(uint32_t node)
     disk_kill(node);
     for (size_t i = 0; i < NAMES_MAX; i++) {
         if (cached[i].path[0] != '\0' && node_of(cached[i].path) == node) {
-            cached[i].path[0] = '\0'; /* a few inodes leak until the process ends */
+            cached[i].path[0] = '\0';
         }
         if (durable[i].path[0] != '\0' && node_of(durable[i].path) == node) {
             durable[i].path[0] = '\0';
