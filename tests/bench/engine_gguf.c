@@ -80,17 +80,22 @@ bool bench_safetensors(const struct lm_config *config, const float *weights, str
     struct safetensors_source *sources = calloc(net.tensor_count, sizeof *sources);
     char(*names)[LM_TENSOR_NAME_SIZE] = calloc(net.tensor_count, sizeof *names);
     CHECK(sources != NULL && names != NULL);
+    uint32_t count = 0;
     for (uint32_t t = 0; t < net.tensor_count; t++) {
         const struct lm_tensor *tensor = &net.tensors[t];
+        if (tensor->rows == 0) {
+            continue; /* this architecture has none */
+        }
         lm_tensor_name(config, t, names[t]);
-        sources[t] = (struct safetensors_source){.name = names[t],
-                                                 .type = SAFETENSORS_BF16,
-                                                 .dim_count = tensor->matrix ? 2 : 1,
-                                                 .values = weights + tensor->offset};
-        sources[t].dims[0] = tensor->matrix ? tensor->rows : tensor->columns;
-        sources[t].dims[1] = tensor->columns;
+        struct safetensors_source *source = &sources[count++];
+        *source = (struct safetensors_source){.name = names[t],
+                                              .type = SAFETENSORS_BF16,
+                                              .dim_count = tensor->matrix ? 2 : 1,
+                                              .values = weights + tensor->offset};
+        source->dims[0] = tensor->matrix ? tensor->rows : tensor->columns;
+        source->dims[1] = tensor->columns;
     }
-    enum err err = safetensors_write(sources, net.tensor_count, out);
+    enum err err = safetensors_write(sources, count, out);
     free(sources);
     free(names);
     lm_net_deinit(&net);
@@ -292,12 +297,19 @@ bool bench_gguf_write(const struct lm_config *config, const float *weights, enum
     net_places(config, &net);
     put(out, "GGUF", 4);
     put_u32(out, 3);
-    put_u64(out, net.tensor_count);
+    uint64_t count = 0;
+    for (uint32_t t = 0; t < net.tensor_count; t++) {
+        count += net.tensors[t].rows > 0;
+    }
+    put_u64(out, count);
     put_u64(out, METADATA_COUNT);
     metadata_put(out, config, type);
     uint64_t offset = 0;
     for (uint32_t t = 0; t < net.tensor_count; t++) {
         const struct lm_tensor *tensor = &net.tensors[t];
+        if (tensor->rows == 0) {
+            continue;
+        }
         char name[64];
         tensor_name(config, t, name);
         put_text(out, name);
@@ -311,6 +323,9 @@ bool bench_gguf_write(const struct lm_config *config, const float *weights, enum
         offset += stored_size(tensor, type);
     }
     for (uint32_t t = 0; t < net.tensor_count; t++) {
+        if (net.tensors[t].rows == 0) {
+            continue;
+        }
         pad(out);
         tensor_put(out, config, t, &net.tensors[t], weights, type);
     }
