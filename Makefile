@@ -47,8 +47,12 @@ LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -lj
 LIBS_check := -lcheck -lsubunit -lrt
 
 # What the library cannot find by itself: wider instructions than the x86-64 baseline.
-$(BUILD)/kernels/cpu/avx2.o: CFLAGS += -mavx2 -mfma
-$(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+FLAGS_avx2 := -mavx2 -mfma -mf16c
+FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw
+$(BUILD)/kernels/cpu/avx2.o: CFLAGS += $(FLAGS_avx2)
+$(BUILD)/kernels/cpu/avx512.o: CFLAGS += $(FLAGS_avx512)
+$(BUILD)/kernels/cpu/vnni.o: CFLAGS += $(FLAGS_avx512) -mavx512vnni
+$(BUILD)/kernels/cpu/amx.o: CFLAGS += $(FLAGS_avx512) -mamx-tile -mamx-int8
 
 PROTO := $(sort $(wildcard proto/openledger/v1/*.proto))
 PROTO_C := $(PROTO:proto/%.proto=$(GEN)/%.pb-c.c)
@@ -162,6 +166,7 @@ $(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.
 endef
 $(foreach b,$(BENCH),$(eval $(call bench_rules,$(b))))
 LIBS_bench_engine := -lopenblas
+LIBS_bench_gemm := -lopenblas
 bench-deps: ## install the peers that the benchmarks compare with
 	$(Q)sh deploy/deps.sh bench
 
@@ -171,8 +176,10 @@ FUZZ_LIB := build/fuzz/libopenledger.a
 build/fuzz/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -w -c $< -o $@
-build/fuzz/kernels/cpu/avx2.o: FUZZ_FLAGS += -mavx2 -mfma
-build/fuzz/kernels/cpu/avx512.o: FUZZ_FLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+build/fuzz/kernels/cpu/avx2.o: FUZZ_FLAGS += $(FLAGS_avx2)
+build/fuzz/kernels/cpu/avx512.o: FUZZ_FLAGS += $(FLAGS_avx512)
+build/fuzz/kernels/cpu/vnni.o: FUZZ_FLAGS += $(FLAGS_avx512) -mavx512vnni
+build/fuzz/kernels/cpu/amx.o: FUZZ_FLAGS += $(FLAGS_avx512) -mamx-tile -mamx-int8
 build/fuzz/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \

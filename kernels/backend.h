@@ -66,5 +66,5 @@ struct kernels {
 extern const struct kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
-extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_avx512, kernels_avx512_vnni, kernels_avx512_amx;
 #endif

@@ -244,7 +244,7 @@ void kernels_gemm_int8(const struct kernels *kernels, const struct parallel *par
     const size_t workers = parallel->worker_count;
     job.by_columns = gemm->m < 512 * workers && gemm->n >= 96 * workers;
     if (job.by_columns) {
-        job.split = split_make(parallel, gemm->n, GEMM_GRAIN / gemm->k / gemm->m, 64);
+        job.split = split_make(parallel, gemm->n, GEMM_GRAIN / gemm->k / gemm->m, KERNELS_PANEL);
     } else {
         job.split = split_make(parallel, gemm->m, GEMM_GRAIN / gemm->k / gemm->n, 32);
     }

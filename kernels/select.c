@@ -6,8 +6,7 @@
 /* Fastest first. */
 static const struct kernels *const backends[] = {
 #if defined(__x86_64__)
-    &kernels_avx512,
-    &kernels_avx2,
+    &kernels_avx512_amx, &kernels_avx512_vnni, &kernels_avx512, &kernels_avx2,
 #endif
     &kernels_scalar,
 };

@@ -7,9 +7,11 @@
  * A context longer than a block computes its scores twice (maximum first) instead of storing them. */
 #pragma once
 
+#include "kernels/cpu/int8.inc.h"
 #include "kernels/cpu/products.inc.h"
 #include "kernels/cpu/rows.inc.h"
 
+#if V_WIDTH > 1
 #if V_WIDTH == 16
 #define HEAD_ROWS 8 /* divides KERNELS_BLOCK, so that a tile never crosses a block */
 #else
@@ -21,10 +23,10 @@
 _Static_assert(KERNELS_BLOCK % HEAD_STEP == 0 && HEAD_STEP % HEAD_ROWS == 0, "tiles fit steps");
 _Static_assert(HEAD_ROWS <= TILE_ROWS, "tiles fit registers");
 
-TILE_STRIP(head_full, HEAD_ROWS, HEAD_WIDE, TILE_FULL, false)
-TILE_STRIP(head_trail, HEAD_ROWS, HEAD_WIDE, TILE_TRAIL, false)
-TILE_STRIP(head_full_across, HEAD_ROWS, HEAD_WIDE, TILE_FULL, true)
-TILE_STRIP(head_lead_across, HEAD_ROWS, HEAD_WIDE, TILE_LEAD, true)
+TILE_STRIP(head_full, HEAD_ROWS, HEAD_WIDE, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(head_trail, HEAD_ROWS, HEAD_WIDE, KERNELS_F32, TILE_TRAIL, false)
+TILE_STRIP(head_full_across, HEAD_ROWS, HEAD_WIDE, KERNELS_F32, TILE_FULL, true)
+TILE_STRIP(head_lead_across, HEAD_ROWS, HEAD_WIDE, KERNELS_F32, TILE_LEAD, true)
 
 /* Keys, values or queries as panels. [dim][16] per 16 rows when transposed, else [row][16] per 16
  * columns of dim, with room for the column of ones. */
@@ -384,5 +386,5 @@ static inline void head_backward_all(const struct kernels_attention *attention,
 /* The products and attention of a backend, for its table. */
 #define PRODUCTS_TABLE                                                                             \
     .gemm = products_gemm, .pack = products_pack, .pack16 = products_pack16,                       \
-    .quantize = products_quantize, .gemm_int8 = products_gemm_int8, .attention = head_forward,     \
-    .attention_backward = head_backward_all
+    .quantize = int8_quantize, .attention = head_forward, .attention_backward = head_backward_all
+#endif

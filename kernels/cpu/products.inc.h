@@ -9,6 +9,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/vector.h"
 
+#if V_WIDTH > 1 /* the scalar backend has loops of its own */
 #if V_WIDTH == 16
 #define TILE_ROWS 8 /* 8 x 3 accumulators, 3 of B: 27 of 32 registers */
 #define TILE_PANELS 3
@@ -18,27 +19,16 @@
 #define TILE_PANELS 1
 #define TILE_HALF 3
 #else
-#define TILE_ROWS 4 /* only so that this header compiles alone: the scalar backend has its own */
+#define TILE_ROWS 6 /* 6 x 4 accumulators, 4 of B, 1 of A: 29 of 32 registers */
 #define TILE_PANELS 1
-#define TILE_HALF 2
+#define TILE_HALF 3
 #endif
 #define TILE_ROW_PANELS (V_WIDTH == 16 ? 8 : 4) /* panels beside each other for a single row */
+#define TILE_TWO_PANELS (V_WIDTH == 16 ? 6 : V_WIDTH == 8 ? 2 : 3) /* and for two */
 
-#define PRODUCT_K 256 /* k in one block: a panel of B and the rows of A stay in the L1 cache */
+#define PRODUCT_K 256    /* k in one block: a panel of B and the rows of A stay in the L1 cache */
+#define PRODUCT_WIDEN 16 /* rows from which 16-bit weights are widened once, into scratch */
 #define PRODUCT_COLUMNS 192 /* columns in one block of B: 192 KiB, stays in the L2 cache */
-
-/* Loops over rows and panels of a tile have constant bounds and must vanish, so that its sums live in
- * registers. Not under a sanitizer, which would check every one of a thousand copies. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TILE_UNROLL
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TILE_UNROLL
-#endif
-#ifndef TILE_UNROLL
-#define TILE_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -50,8 +40,8 @@ enum tile_shape {
 struct tile {
     const float *a;
     size_t a_stride; /* floats from row to row, or from k to k when the rows of A are contiguous */
-    const float *b;
-    size_t panel_stride; /* floats from panel to panel */
+    const void *b;   /* numbers of the type that tile_run is told */
+    size_t panel_stride; /* numbers from panel to panel */
     size_t k;
     float *c;
     size_t c_stride;
@@ -65,8 +55,9 @@ struct tile {
         vf b_part[8 * V_PARTS];                                                                    \
         TILE_UNROLL for (int j = 0; j < parts; j++)                                                \
         {                                                                                          \
-            b_part[j] = v_load(b + (size_t)(j / V_PARTS) * panel_stride + (at)*16 +                \
-                               (size_t)(j % V_PARTS) * V_WIDTH);                                   \
+            b_part[j] = tile_b(type, b,                                                            \
+                               (size_t)(j / V_PARTS) * panel_stride + (at)*16 +                    \
+                                   (size_t)(j % V_PARTS) * V_WIDTH);                               \
         }                                                                                          \
         TILE_UNROLL for (int i = (first); i < (last); i++)                                         \
         {                                                                                          \
@@ -78,16 +69,24 @@ struct tile {
         }                                                                                          \
     } while (0)
 
+/* B's vector from number `at` on, widened. */
+V_INLINE vf tile_b(const enum kernels_type type, const void *b, size_t at)
+{
+    return type == KERNELS_F32    ? v_load((const float *)b + at)
+           : type == KERNELS_BF16 ? v_load_bf16((const uint16_t *)b + at)
+                                  : v_load_f16((const uint16_t *)b + at);
+}
+
 /* rows x panels * 16 outputs, in registers. across: A's rows are contiguous, its k are a_stride
  * apart. rows, panels, shape and across are constants at each call: everything unrolls. */
-V_INLINE void tile_run(const int rows, const int panels, const enum tile_shape shape,
-                       const bool across, const struct tile *tile)
+V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type type,
+                       const enum tile_shape shape, const bool across, const struct tile *tile)
 {
     const int parts = panels * V_PARTS;
     const size_t a_stride = tile->a_stride;
     const size_t panel_stride = tile->panel_stride;
     const size_t k = tile->k;
-    const float *b = tile->b;
+    const void *b = tile->b;
     const float *a_row[TILE_ROWS];
     vf sum[TILE_ROWS * TILE_PANELS * V_PARTS + 8 * V_PARTS];
     TILE_UNROLL
@@ -137,9 +136,10 @@ V_INLINE void tile_run(const int rows, const int panels, const enum tile_shape s
 }
 
 /* A strip: `rows` rows against as many panels as tile->columns needs. */
-V_INLINE void tile_strip(const int rows, const int wide, const enum tile_shape shape,
-                         const bool across, struct tile tile)
+V_INLINE void tile_strip(const int rows, const int wide, const enum kernels_type type,
+                         const enum tile_shape shape, const bool across, struct tile tile)
 {
+    const size_t size = type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
     size_t left = tile.columns;
     while (left > 0) {
         const size_t panels = (left + 15) / 16;
@@ -148,71 +148,83 @@ V_INLINE void tile_strip(const int rows, const int wide, const enum tile_shape s
         if (panels >= (size_t)wide) {
             taken = (size_t)wide;
             tile.columns = left < taken * 16 ? left : taken * 16;
-            tile_run(rows, wide, shape, across, &tile);
+            tile_run(rows, wide, type, shape, across, &tile);
         } else if (wide > 2 && panels >= 2) {
             taken = 2;
             tile.columns = left < taken * 16 ? left : taken * 16;
-            tile_run(rows, wide > 2 ? 2 : 1, shape, across, &tile);
+            tile_run(rows, wide > 2 ? 2 : 1, type, shape, across, &tile);
         } else {
             tile.columns = left < 16 ? left : 16;
-            tile_run(rows, 1, shape, across, &tile);
+            tile_run(rows, 1, type, shape, across, &tile);
         }
         left -= tile.columns;
-        tile.b += taken * tile.panel_stride;
+        tile.b = (const char *)tile.b + taken * tile.panel_stride * size;
         tile.c += taken * 16;
     }
 }
 
-#define TILE_STRIP(name, rows, wide, shape, across)                                                \
+#define TILE_STRIP(name, rows, wide, type, shape, across)                                          \
     static __attribute__((noinline, unused)) void name(const struct tile *tile)                    \
     {                                                                                              \
-        tile_strip(rows, wide, shape, across, *tile);                                              \
+        tile_strip(rows, wide, type, shape, across, *tile);                                        \
     }
-TILE_STRIP(strip_rows, TILE_ROWS, TILE_PANELS, TILE_FULL, false)
-TILE_STRIP(strip_half, TILE_HALF, TILE_PANELS, TILE_FULL, false)
-TILE_STRIP(strip_one, 1, TILE_ROW_PANELS, TILE_FULL, false)
-TILE_STRIP(strip_rows_across, TILE_ROWS, TILE_PANELS, TILE_FULL, true)
-TILE_STRIP(strip_half_across, TILE_HALF, TILE_PANELS, TILE_FULL, true)
-TILE_STRIP(strip_one_across, 1, TILE_ROW_PANELS, TILE_FULL, true)
+TILE_STRIP(strip_rows, TILE_ROWS, TILE_PANELS, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(strip_half, TILE_HALF, TILE_PANELS, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(strip_two, 2, TILE_TWO_PANELS, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(strip_one, 1, TILE_ROW_PANELS, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(strip_one_across, 1, TILE_ROW_PANELS, KERNELS_F32, TILE_FULL, true)
+TILE_STRIP(strip_half_bf16, TILE_HALF, TILE_PANELS, KERNELS_BF16, TILE_FULL, false)
+TILE_STRIP(strip_two_bf16, 2, TILE_TWO_PANELS, KERNELS_BF16, TILE_FULL, false)
+TILE_STRIP(strip_one_bf16, 1, TILE_ROW_PANELS, KERNELS_BF16, TILE_FULL, false)
+TILE_STRIP(strip_half_f16, TILE_HALF, TILE_PANELS, KERNELS_F16, TILE_FULL, false)
+TILE_STRIP(strip_two_f16, 2, TILE_TWO_PANELS, KERNELS_F16, TILE_FULL, false)
+TILE_STRIP(strip_one_f16, 1, TILE_ROW_PANELS, KERNELS_F16, TILE_FULL, false)
 
 /* All rows of one block: the tallest tiles first. */
-static inline void tile_rows(size_t rows, bool across, struct tile tile)
+static inline void tile_rows(size_t rows, enum kernels_type type, struct tile tile)
 {
-    const size_t step = across ? 1 : tile.a_stride;
+    static void (*const strips[3][3])(const struct tile *tile) = {
+        {strip_half, strip_two, strip_one},
+        {strip_half_bf16, strip_two_bf16, strip_one_bf16},
+        {strip_half_f16, strip_two_f16, strip_one_f16},
+    };
     while (rows > 0) {
         size_t taken = 1;
-        if (rows >= TILE_ROWS) {
+        if (rows >= TILE_ROWS && type == KERNELS_F32) {
             taken = TILE_ROWS;
-            across ? strip_rows_across(&tile) : strip_rows(&tile);
+            strip_rows(&tile);
         } else if (rows >= TILE_HALF) {
             taken = TILE_HALF;
-            across ? strip_half_across(&tile) : strip_half(&tile);
+            strips[type][0](&tile);
+        } else if (rows >= 2) {
+            taken = 2;
+            strips[type][1](&tile);
         } else {
-            across ? strip_one_across(&tile) : strip_one(&tile);
+            strips[type][2](&tile);
         }
         rows -= taken;
-        tile.a += taken * step;
+        tile.a += taken * tile.a_stride;
         tile.c += taken * tile.c_stride;
     }
 }
 
-/* dst[4 x 16-strided] = transpose of 4 columns of 4 floats, src[i * stride + 0..3]. */
-V_INLINE void pack_4x4(const float *src, size_t stride, float *dst)
+/* dst[j * dst_stride + i] = src[i * src_stride + j], 4 x 4. */
+V_INLINE void turn_4x4(const float *src, size_t src_stride, float *dst, size_t dst_stride)
 {
-#if V_WIDTH > 1
+#if V_WIDTH > 4
     __m128 r0 = _mm_loadu_ps(src);
-    __m128 r1 = _mm_loadu_ps(src + stride);
-    __m128 r2 = _mm_loadu_ps(src + 2 * stride);
-    __m128 r3 = _mm_loadu_ps(src + 3 * stride);
+    __m128 r1 = _mm_loadu_ps(src + src_stride);
+    __m128 r2 = _mm_loadu_ps(src + 2 * src_stride);
+    __m128 r3 = _mm_loadu_ps(src + 3 * src_stride);
     _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
     _mm_storeu_ps(dst, r0);
-    _mm_storeu_ps(dst + 16, r1);
-    _mm_storeu_ps(dst + 32, r2);
-    _mm_storeu_ps(dst + 48, r3);
+    _mm_storeu_ps(dst + dst_stride, r1);
+    _mm_storeu_ps(dst + 2 * dst_stride, r2);
+    _mm_storeu_ps(dst + 3 * dst_stride, r3);
 #else
     for (size_t i = 0; i < 4; i++) {
-        for (size_t p = 0; p < 4; p++) {
-            dst[p * 16 + i] = src[i * stride + p];
+        for (size_t j = 0; j < 4; j++) {
+            dst[j * dst_stride + i] = src[i * src_stride + j];
         }
     }
 #endif
@@ -232,7 +244,7 @@ static inline void pack_panel(size_t k, size_t columns, const float *b, size_t r
     if (columns == 16 && row_stride == 1) {
         for (; done + 4 <= k; done += 4) {
             for (size_t j = 0; j < 16; j += 4) {
-                pack_4x4(b + done + j * column_stride, column_stride, dst + done * 16 + j);
+                turn_4x4(b + done + j * column_stride, column_stride, dst + done * 16 + j, 16);
             }
         }
     }
@@ -253,17 +265,94 @@ static inline void products_pack(size_t k, size_t n, struct kernels_matrix b,
     }
 }
 
+/* Moves bits only. */
+static inline void products_pack16(size_t k, size_t n, struct kernels_matrix16 b,
+                                   struct kernels_range panels, uint16_t *packed)
+{
+    for (size_t panel = panels.begin; panel < panels.end; panel++) {
+        const size_t columns = n - panel * 16 < 16 ? n - panel * 16 : 16;
+        const uint16_t *from = b.data + panel * 16 * b.column_stride;
+        uint16_t *to = packed + panel * 16 * k;
+        for (size_t p = 0; p < k; p++) {
+            for (size_t j = 0; j < 16; j++) {
+                to[p * 16 + j] = j < columns ? from[p * b.row_stride + j * b.column_stride] : 0;
+            }
+        }
+    }
+}
+
+/* A block of packed 16-bit weights as fp32: pays when many rows use it. */
+static inline void products_widen(const struct kernels_gemm *gemm, size_t j0, size_t width,
+                                  size_t k0, size_t depth, float *out)
+{
+    const bool bf16 = gemm->type == KERNELS_BF16;
+    for (size_t panel = 0; panel < (width + 15) / 16; panel++) {
+        const uint16_t *from =
+            (const uint16_t *)gemm->packed + (j0 + panel * 16) * gemm->k + k0 * 16;
+        float *to = out + panel * depth * 16;
+        for (size_t i = 0; i < depth * 16; i += V_WIDTH) {
+            v_store(to + i, bf16 ? v_load_bf16(from + i) : v_load_f16(from + i));
+        }
+    }
+}
+
+/* Rows of an A whose columns are contiguous, `stride` floats apart: out[row][PRODUCT_K]. */
+static inline void pack_rows(size_t depth, size_t rows, const float *a, size_t stride, float *out)
+{
+    size_t done = 0;
+    if (rows == 16) {
+        for (; done + 4 <= depth; done += 4) {
+            for (size_t i = 0; i < 16; i += 4) {
+                turn_4x4(a + done * stride + i, stride, out + i * PRODUCT_K + done, PRODUCT_K);
+            }
+        }
+    }
+    for (size_t p = done; p < depth; p++) {
+        for (size_t i = 0; i < rows; i++) {
+            out[i * PRODUCT_K + p] = a[p * stride + i];
+        }
+    }
+}
+
+/* Blocks of k and of columns: of packed 16-bit weights, of packed fp32 ones, or packed here. */
+struct products {
+    const struct kernels_gemm *gemm;
+    struct kernels_range rows;
+    float *b_scratch; /* [panel][depth][16] */
+    float *a_scratch; /* [16 rows][PRODUCT_K] of an A whose columns are contiguous */
+};
+
+/* One block against all rows. tile is set but for A. */
+static inline void products_block(const struct products *products, enum kernels_type type,
+                                  size_t k0, struct tile tile)
+{
+    const struct kernels_matrix *a = &products->gemm->a;
+    const struct kernels_range rows = products->rows;
+    if (a->column_stride == 1) {
+        tile.a = a->data + rows.begin * a->row_stride + k0;
+        tile.a_stride = a->row_stride;
+        tile_rows(rows.end - rows.begin, type, tile);
+        return;
+    }
+    for (size_t i = rows.begin; i < rows.end; i += 16) {
+        const size_t taken = rows.end - i < 16 ? rows.end - i : 16;
+        float *turned = products->a_scratch;
+        pack_rows(tile.k, taken, a->data + i + k0 * a->column_stride, a->column_stride, turned);
+        tile.a = turned;
+        tile.a_stride = PRODUCT_K;
+        tile_rows(taken, type, tile);
+        tile.c += taken * tile.c_stride;
+    }
+}
+
 static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels_range rows,
                                  struct kernels_range columns)
 {
-    _Alignas(64) float scratch[PRODUCT_K * PRODUCT_COLUMNS];
-    if (gemm->packed != NULL && gemm->type != KERNELS_F32) {
-        kernels_scalar.gemm(gemm, rows, columns);
-        return;
-    }
-    const struct kernels_matrix *a = &gemm->a;
-    const struct kernels_matrix *b = &gemm->b;
-    const bool across = a->column_stride != 1;
+    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_COLUMNS];
+    _Alignas(64) float a_scratch[PRODUCT_K * 16];
+    const struct products products = {gemm, rows, b_scratch, a_scratch};
+    const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
+    const bool widen = narrow && rows.end - rows.begin >= PRODUCT_WIDEN;
     for (size_t j0 = columns.begin; j0 < columns.end; j0 += PRODUCT_COLUMNS) {
         size_t width = columns.end - j0;
         width = width < PRODUCT_COLUMNS ? width : PRODUCT_COLUMNS;
@@ -271,9 +360,7 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
             size_t depth = gemm->k - k0;
             depth = depth < PRODUCT_K ? depth : PRODUCT_K;
             struct tile tile = {
-                .a = a->data + rows.begin * a->row_stride + k0 * a->column_stride,
-                .a_stride = across ? a->column_stride : a->row_stride,
-                .b = scratch,
+                .b = b_scratch,
                 .panel_stride = depth * 16,
                 .k = depth,
                 .c = gemm->c + rows.begin * gemm->c_stride + j0,
@@ -281,34 +368,22 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
                 .columns = width,
                 .accumulate = gemm->accumulate || k0 > 0,
             };
-            if (gemm->packed != NULL) {
+            if (widen) {
+                products_widen(gemm, j0, width, k0, depth, b_scratch);
+            } else if (narrow) {
+                tile.b = (const uint16_t *)gemm->packed + j0 * gemm->k + k0 * 16;
+                tile.panel_stride = gemm->k * 16;
+            } else if (gemm->packed != NULL) {
                 tile.b = (const float *)gemm->packed + j0 * gemm->k + k0 * 16;
                 tile.panel_stride = gemm->k * 16;
             } else {
-                struct kernels_matrix block = *b;
-                block.data += k0 * b->row_stride + j0 * b->column_stride;
+                struct kernels_matrix block = gemm->b;
+                block.data += k0 * block.row_stride + j0 * block.column_stride;
                 products_pack(depth, width, block, (struct kernels_range){0, (width + 15) / 16},
-                              scratch);
+                              b_scratch);
             }
-            tile_rows(rows.end - rows.begin, across, tile);
+            products_block(&products, narrow && !widen ? gemm->type : KERNELS_F32, k0, tile);
         }
     }
 }
-
-/* Not yet written wider. */
-static inline void products_pack16(size_t k, size_t n, struct kernels_matrix16 b,
-                                   struct kernels_range panels, uint16_t *packed)
-{
-    kernels_scalar.pack16(k, n, b, panels, packed);
-}
-
-static inline void products_quantize(size_t k, const float *x, int8_t *codes, float *scales)
-{
-    kernels_scalar.quantize(k, x, codes, scales);
-}
-
-static inline void products_gemm_int8(const struct kernels_gemm_int8 *gemm,
-                                      struct kernels_range rows, struct kernels_range columns)
-{
-    kernels_scalar.gemm_int8(gemm, rows, columns);
-}
+#endif

@@ -1,6 +1,6 @@
-/* vector.h - one small set of vector operations for 1, 8 or 16 floats at a time.
+/* vector.h - one small set of vector operations for 1, 4, 8 or 16 floats at a time.
  *
- * Why: rows.inc.h, products.inc.h and attention.inc.h are written once on top of it and compiled
+ * Why: rows.inc.h, products.inc.h, int8.inc.h and attention.inc.h are written once on top of it and compiled
  * once per backend; the flags of the including file choose the width, KERNELS_SCALAR forces 1.
  *
  * Every operation is correctly rounded by IEEE 754, so the width cannot change a bit. Order of
@@ -20,100 +20,11 @@
 #define V_INLINE V_FUNCTION __attribute__((always_inline, unused))
 
 #if defined(__AVX512F__) && !defined(KERNELS_SCALAR)
-#include <immintrin.h>
-
-#define V_WIDTH 16
-typedef __m512 vf;
-typedef __m512i vi;
-
-V_INLINE __mmask16 v_mask(size_t count)
-{
-    return (__mmask16)((1U << count) - 1U);
-}
-V_INLINE vf v_load(const float *p)
-{
-    return _mm512_loadu_ps(p);
-}
-V_INLINE vf v_load_part(const float *p, size_t count, float fill)
-{
-    return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), v_mask(count), p);
-}
-V_INLINE void v_store(float *p, vf a)
-{
-    _mm512_storeu_ps(p, a);
-}
-V_INLINE void v_store_part(float *p, size_t count, vf a)
-{
-    _mm512_mask_storeu_ps(p, v_mask(count), a);
-}
-#define v_set1 _mm512_set1_ps
-#define v_add _mm512_add_ps
-#define v_sub _mm512_sub_ps
-#define v_mul _mm512_mul_ps
-#define v_div _mm512_div_ps
-#define v_sqrt _mm512_sqrt_ps
-#define v_fma _mm512_fmadd_ps
-#define v_max _mm512_max_ps
-#define v_min _mm512_min_ps
-#define v_bits _mm512_castps_si512
-#define v_float _mm512_castsi512_ps
-#define vi_set1 _mm512_set1_epi32
-#define vi_add _mm512_add_epi32
-#define vi_sub _mm512_sub_epi32
-#define vi_and _mm512_and_si512
-#define vi_half(a) _mm512_srai_epi32(a, 1)
-#define vi_exponent(a) _mm512_slli_epi32(a, 23)
-#define vi_any_equal(a, b) (_mm512_cmpeq_epi32_mask(a, b) != 0)
-
+#include "kernels/cpu/vector_avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(KERNELS_SCALAR)
-#include <immintrin.h>
-
-#define V_WIDTH 8
-typedef __m256 vf;
-typedef __m256i vi;
-
-V_INLINE __m256i v_mask(size_t count)
-{
-    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), index);
-}
-V_INLINE vf v_load(const float *p)
-{
-    return _mm256_loadu_ps(p);
-}
-V_INLINE vf v_load_part(const float *p, size_t count, float fill)
-{
-    __m256i mask = v_mask(count);
-    return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask),
-                            _mm256_castsi256_ps(mask));
-}
-V_INLINE void v_store(float *p, vf a)
-{
-    _mm256_storeu_ps(p, a);
-}
-V_INLINE void v_store_part(float *p, size_t count, vf a)
-{
-    _mm256_maskstore_ps(p, v_mask(count), a);
-}
-#define v_set1 _mm256_set1_ps
-#define v_add _mm256_add_ps
-#define v_sub _mm256_sub_ps
-#define v_mul _mm256_mul_ps
-#define v_div _mm256_div_ps
-#define v_sqrt _mm256_sqrt_ps
-#define v_fma _mm256_fmadd_ps
-#define v_max _mm256_max_ps
-#define v_min _mm256_min_ps
-#define v_bits _mm256_castps_si256
-#define v_float _mm256_castsi256_ps
-#define vi_set1 _mm256_set1_epi32
-#define vi_add _mm256_add_epi32
-#define vi_sub _mm256_sub_epi32
-#define vi_and _mm256_and_si256
-#define vi_half(a) _mm256_srai_epi32(a, 1)
-#define vi_exponent(a) _mm256_slli_epi32(a, 23)
-#define vi_any_equal(a, b) (_mm256_movemask_epi8(_mm256_cmpeq_epi32(a, b)) != 0)
-
+#include "kernels/cpu/vector_avx2.h"
+#elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(KERNELS_SCALAR)
+#include "kernels/cpu/vector_neon.h"
 #else
 
 #define V_WIDTH 1
@@ -184,6 +95,19 @@ V_INLINE vi vi_sub(vi a, vi b)
 #define vi_set1(a) (a)
 #define vi_and(a, b) ((a) & (b))
 #define vi_any_equal(a, b) ((a) == (b))
+#endif
+
+/* Loops over rows and panels of a tile have constant bounds and must vanish, so that its sums live in
+ * registers. Not under a sanitizer, which would check every one of a thousand copies. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TILE_UNROLL
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TILE_UNROLL
+#endif
+#ifndef TILE_UNROLL
+#define TILE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 /* The next vector of a row that has `left` elements left; what is missing reads as fill. */
