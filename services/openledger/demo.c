@@ -144,6 +144,10 @@ static enum err run_loop(struct demo *demo)
         err = demo_show_money(demo);
     }
     if (err == ERR_OK) {
+        stage(demo, "governance", "Governance: stakers lower the platform's part of a fee");
+        err = demo_govern(demo);
+    }
+    if (err == ERR_OK) {
         stage(demo, "verification", "Verification: a separate program, from files alone");
         err = demo_publish_openings(demo);
         err = err != ERR_OK ? err : demo_verify(demo);

@@ -2,6 +2,7 @@
  *
  * demo.c runs the stages and ends the suite; demo_setup.c makes people, datanets, versions;
  * demo_train.c trains, publishes, measures losses; demo_ask.c asks and shows attribution and money;
+ * demo_govern.c changes a parameter by vote;
  * demo_report.c writes build/demo/report.json. The demo is a client like any other: it acts through
  * the front door with keys of its own, and only the last step, `openledger verify`, runs as a program
  * of its own on the files. */
@@ -98,6 +99,12 @@ struct demo {
     } stages[DEMO_STAGES_MAX];
     uint32_t stage_count;
     uint64_t stage_start_ms, start_ms;
+    struct {
+        char proposal[2 * DIGEST_SIZE + 1];
+        char votes_for[AMOUNT_TEXT_SIZE], quorum[AMOUNT_TEXT_SIZE];
+        uint32_t platform_bp_before, platform_bp_after;
+        char fee[AMOUNT_TEXT_SIZE], platform_part[AMOUNT_TEXT_SIZE]; /* of the next answer */
+    } governance;
     bool verified;
     uint64_t transactions, blocks;
     char supply[AMOUNT_TEXT_SIZE];
@@ -120,6 +127,13 @@ MUST_USE enum err demo_measure_losses(struct demo *demo);
 MUST_USE enum err demo_ask(struct demo *demo);       /* grant, key, questions in flight together */
 MUST_USE enum err demo_attribute(struct demo *demo); /* whose data, and is the planted one found */
 MUST_USE enum err demo_control(struct demo *demo);   /* the same with names shuffled */
+
+/* The first question once more, its shares settled; *out_answer is one of demo->answers. */
+MUST_USE enum err demo_ask_again(struct demo *demo, const struct demo_answer **out_answer);
+
+/* demo_govern.c */
+MUST_USE enum err
+demo_govern(struct demo *demo); /* a fee parameter changes; an answer is split by it */
 
 /* demo_report.c */
 MUST_USE enum err demo_balances(struct demo *demo, bool after);

@@ -30,32 +30,34 @@ struct asker {
     struct thread *thread;
 };
 
+static void ask_one(const struct demo *demo, struct demo_answer *answer)
+{
+    struct chat_request request = {.url = demo->url,
+                                   .api_key = demo->api_key,
+                                   .adapter = answer->adapter->name,
+                                   .prompt = answer->prompt,
+                                   .max_tokens = MAX_TOKENS,
+                                   .temperature = 0,
+                                   .seed = 1};
+    for (uint32_t attempt = 0; attempt < 20; attempt++) {
+        answer->err = chat_ask(&request, &answer->answer, &answer->note);
+        if (answer->err != ERR_UNAVAILABLE && answer->err != ERR_NOT_FOUND) {
+            break;
+        }
+        clock_sleep_ms(500); /* the gateway may not have read grant or adapter yet */
+    }
+    answer->asked = answer->err == ERR_OK;
+}
+
 /* One thread per adapter asks its questions one after the other, so that requests for different
  * adapters meet in the gateway's batches. */
 static void ask_all(void *argument)
 {
     struct asker *asker = argument;
-    struct demo *demo = asker->demo;
-    for (uint32_t i = 0; i < demo->answer_count; i++) {
-        struct demo_answer *answer = &demo->answers[i];
-        if (answer->adapter != asker->adapter) {
-            continue;
+    for (uint32_t i = 0; i < asker->demo->answer_count; i++) {
+        if (asker->demo->answers[i].adapter == asker->adapter) {
+            ask_one(asker->demo, &asker->demo->answers[i]);
         }
-        struct chat_request request = {.url = demo->url,
-                                       .api_key = demo->api_key,
-                                       .adapter = answer->adapter->name,
-                                       .prompt = answer->prompt,
-                                       .max_tokens = MAX_TOKENS,
-                                       .temperature = 0,
-                                       .seed = 1};
-        for (uint32_t attempt = 0; attempt < 20; attempt++) {
-            answer->err = chat_ask(&request, &answer->answer, &answer->note);
-            if (answer->err != ERR_UNAVAILABLE && answer->err != ERR_NOT_FOUND) {
-                break;
-            }
-            clock_sleep_ms(500); /* the gateway may not have read grant or adapter yet */
-        }
-        answer->asked = answer->err == ERR_OK;
     }
 }
 
@@ -230,25 +232,44 @@ static enum err judge_planted(struct demo *demo, const struct demo_answer *answe
                  : note_set(note, ERR_INVALID, "the planted contributor does not rank first");
 }
 
+static enum err attribute_one(struct demo *demo, struct demo_answer *answer, uint64_t end_ms)
+{
+    Openledger__V1__GetAttributionRequest request = OPENLEDGER__V1__GET_ATTRIBUTION_REQUEST__INIT;
+    request.receipt = ledger_binary(answer->answer.receipt.bytes, DIGEST_SIZE);
+    enum err err = wait_shared(demo, answer, end_ms);
+    return err != ERR_OK ? err
+                         : cli_call(&demo->cli, "Attribution.GetAttribution", &request.base,
+                                    &answer->attribution);
+}
+
 enum err demo_attribute(struct demo *demo)
 {
     uint64_t end_ms = clock_mono_ms() + SHARE_WAIT_MS;
     enum err err = ERR_OK;
     for (uint32_t i = 0; i < demo->answer_count && err == ERR_OK; i++) {
-        struct demo_answer *answer = &demo->answers[i];
-        Openledger__V1__GetAttributionRequest request =
-            OPENLEDGER__V1__GET_ATTRIBUTION_REQUEST__INIT;
-        request.receipt = ledger_binary(answer->answer.receipt.bytes, DIGEST_SIZE);
-        err = wait_shared(demo, answer, end_ms);
-        err = err != ERR_OK ? err
-                            : cli_call(&demo->cli, "Attribution.GetAttribution", &request.base,
-                                       &answer->attribution);
+        err = attribute_one(demo, &demo->answers[i], end_ms);
         if (err == ERR_OK) {
-            show_attribution(demo, answer);
+            show_attribution(demo, &demo->answers[i]);
         }
     }
     for (uint32_t i = 0; i < demo->answer_count && err == ERR_OK; i++) {
         err = demo->answers[i].planted ? judge_planted(demo, &demo->answers[i]) : ERR_OK;
+    }
+    return err;
+}
+
+enum err demo_ask_again(struct demo *demo, const struct demo_answer **out_answer)
+{
+    plan_question(demo, demo->answers[0].adapter, demo->answers[0].prompt, false);
+    struct demo_answer *answer = &demo->answers[demo->answer_count - 1];
+    ask_one(demo, answer);
+    if (!answer->asked) {
+        demo->cli.note = answer->note;
+        return answer->err;
+    }
+    enum err err = attribute_one(demo, answer, clock_mono_ms() + SHARE_WAIT_MS);
+    if (err == ERR_OK) {
+        *out_answer = answer;
     }
     return err;
 }

@@ -316,6 +316,16 @@ enum err demo_write_report(struct demo *demo)
     put_ppb(&writer, "shuffled", demo->control_shuffled_ppb);
     json_end_object(&writer);
     put_balances(demo, &writer);
+    json_write_key(&writer, "governance");
+    json_begin_object(&writer);
+    json_put_text(&writer, "proposal", demo->governance.proposal);
+    json_put_text(&writer, "votes_for", demo->governance.votes_for);
+    json_put_text(&writer, "quorum", demo->governance.quorum);
+    json_put_u64(&writer, "platform_bp_before", demo->governance.platform_bp_before);
+    json_put_u64(&writer, "platform_bp_after", demo->governance.platform_bp_after);
+    json_put_text(&writer, "fee_of_next_answer", demo->governance.fee);
+    json_put_text(&writer, "platform_part_of_it", demo->governance.platform_part);
+    json_end_object(&writer);
     json_write_key(&writer, "seconds");
     json_begin_object(&writer);
     for (uint32_t i = 0; i < demo->stage_count; i++) {

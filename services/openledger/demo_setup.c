@@ -22,6 +22,10 @@ static const struct suite_allocation ALLOCATIONS[] = {
     {"trainer", "ecosystem", "100000"},
 };
 
+/* A vote that is over in seconds; everything else is as the parameter table has it. */
+static const struct suite_parameter PARAMETERS[] = {
+    {"voting_delay_blocks", "2"}, {"voting_period_blocks", "5"}, {"timelock_ms", "2000"}};
+
 enum { ALLOCATION_COUNT = sizeof ALLOCATIONS / sizeof ALLOCATIONS[0] };
 
 struct demo_person *demo_find_person(struct demo *demo, const char *name)
@@ -99,7 +103,9 @@ enum err demo_make_people(struct demo *demo)
                                     .witnesses = SUITE_WITNESSES_MAX,
                                     .http = demo->http,
                                     .allocations = ALLOCATIONS,
-                                    .allocation_count = ALLOCATION_COUNT};
+                                    .allocation_count = ALLOCATION_COUNT,
+                                    .parameters = PARAMETERS,
+                                    .parameter_count = sizeof PARAMETERS / sizeof PARAMETERS[0]};
     enum err err = suite_prepare(&options, &demo->cli.note);
     for (size_t i = 0; i < ALLOCATION_COUNT && err == ERR_OK; i++) {
         err = add_person(demo, ALLOCATIONS[i].name, ALLOCATIONS[i].name);

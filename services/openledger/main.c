@@ -12,6 +12,8 @@ int main(int argc, char **argv)
         {"account", "open, show and list accounts", cmd_account},
         {"balance", "what an account has", cmd_balance},
         {"transfer", "send OPEN", cmd_transfer},
+        {"stake", "bonds, delegations and what they earn", cmd_stake},
+        {"governance", "parameters, proposals, votes", cmd_governance},
         {"datanet", "create, contribute, review, publish, show", cmd_datanet},
         {"model", "register and list base models", cmd_model},
         {"train", "order and follow the training of adapters", cmd_train},

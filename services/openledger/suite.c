@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shared/base/check.h"
 #include "shared/json/json.h"
 #include "shared/json/message.h"
+#include "shared/ledger/params.h"
 #include "shared/platform/clock.h"
 
 const struct suite_allocation SUITE_ALLOCATIONS[] = {
@@ -56,17 +58,20 @@ static enum err fill_allocation(const char *folder, const struct suite_allocatio
     return ERR_OK;
 }
 
-static void fill_parameters(Openledger__V1__Parameters *parameters, struct arena *arena)
+/* The table's defaults, and what the options say instead. */
+static enum err fill_parameters(const struct suite_options *options, struct arena *arena,
+                                Openledger__V1__Parameters **out, struct note *note)
 {
-    openledger__v1__parameters__init(parameters);
-    parameters->platform_bp = 1000;
-    parameters->model_bp = 2000;
-    parameters->stakers_bp = 2000;
-    parameters->contributors_bp = 5000;
-    parameters->share_deadline_blocks = 600;
-    parameters->settlement_window_ms = 3600000;
-    parameters->minimum_bond = arena_strdup(arena, "1000");
-    parameters->validity_max_ms = 3600000;
+    struct ledger_parameters parameters;
+    enum err err = ERR_OK;
+    ledger_parameters_defaults(&parameters);
+    for (size_t i = 0; i < options->parameter_count && err == ERR_OK; i++) {
+        const struct ledger_parameter *row = ledger_parameter_find(options->parameters[i].name);
+        CHECK(row != NULL);
+        err = ledger_parameter_set(row, options->parameters[i].value, &parameters, note);
+    }
+    *out = ledger_parameters_message(&parameters, arena);
+    return err == ERR_OK && *out == NULL ? ERR_NO_MEMORY : err;
 }
 
 static enum err public_part(const char *folder, const char *name, struct arena *arena,
@@ -119,7 +124,6 @@ static enum err make_genesis(const struct suite_options *options, struct arena *
                              struct buf *out, struct note *note)
 {
     Openledger__V1__Genesis genesis = OPENLEDGER__V1__GENESIS__INIT;
-    Openledger__V1__Parameters parameters;
     ProtobufCBinaryData unused;
     size_t count = options->allocation_count;
     Openledger__V1__Allocation *items = arena_alloc_array(arena, count, sizeof *items);
@@ -137,13 +141,12 @@ static enum err make_genesis(const struct suite_options *options, struct arena *
                         : public_part(options->folder, "platform", arena, &unused,
                                       &genesis.platform_account, note);
     err = err != ERR_OK ? err : fill_witnesses(options, arena, &genesis, note);
+    err = err != ERR_OK ? err : fill_parameters(options, arena, &genesis.parameters, note);
     if (err != ERR_OK) {
         return err;
     }
-    fill_parameters(&parameters, arena);
     genesis.chain_name = arena_strdup(arena, "openledger-local");
     genesis.time_ms = clock_real_ms();
-    genesis.parameters = &parameters;
     genesis.allocations = pointers;
     genesis.n_allocations = count;
     return json_from_message(&genesis.base, JSON_MESSAGE_PRETTY, out, note);

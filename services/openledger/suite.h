@@ -17,12 +17,19 @@ struct suite_allocation {
     const char *name, *category, *amount;
 };
 
+/* A value of the parameter table (shared/ledger/params.h). */
+struct suite_parameter {
+    const char *name, *value;
+};
+
 struct suite_options {
     const char *folder;  /* made when missing */
     const char *http;    /* front door, "127.0.0.1:8080" */
     const char *genesis; /* file; NULL: <folder>/genesis.json, made when missing */
     const struct suite_allocation *allocations; /* of a genesis made here; sum 1000000000 */
     size_t allocation_count;
+    const struct suite_parameter *parameters; /* of a genesis made here, instead of the defaults */
+    size_t parameter_count;
     uint32_t settlement_replicas; /* 0: one */
     uint32_t
         witnesses; /* cosign checkpoints; more than half of them make one final, when genesis is made here */

@@ -11,6 +11,10 @@ enum err answer_get_tx(void *context, struct rpc_call *call, const void *message
 enum err answer_list_txs(void *context, struct rpc_call *call, const void *message);
 enum err answer_get_grant(void *context, struct rpc_call *call, const void *message);
 enum err answer_get_receipt(void *context, struct rpc_call *call, const void *message);
+/* answer_stake.c */
+enum err answer_get_stake(void *context, struct rpc_call *call, const void *message);
+enum err answer_get_proposal(void *context, struct rpc_call *call, const void *message);
+enum err answer_list_proposals(void *context, struct rpc_call *call, const void *message);
 
 /* The index of a transaction named in a request. */
 MUST_USE enum err answer_tx_index(struct desk *desk, struct rpc_call *call,

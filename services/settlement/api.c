@@ -411,6 +411,9 @@ static const struct rpc_binding BINDINGS[] = {
     {"GetLogFile", log_get_file},
     {"GetGrant", answer_get_grant},
     {"GetReceipt", answer_get_receipt},
+    {"GetStake", answer_get_stake},
+    {"GetProposal", answer_get_proposal},
+    {"ListProposals", answer_list_proposals},
 };
 
 const struct rpc_service settlement_rpc = {

@@ -103,7 +103,8 @@ static const struct rpc_binding BINDINGS[] = {
     {"GetInfo", get_info},       {"Submit", submit},        {"GetAccount", refuse},
     {"GetTx", refuse},           {"ListTxs", refuse},       {"GetBlock", refuse},
     {"GetEntries", get_entries}, {"GetCheckpoint", refuse}, {"ProveTx", refuse},
-    {"ProvePosting", refuse},    {"GetGrant", refuse},      {"GetReceipt", refuse}};
+    {"ProvePosting", refuse},    {"GetGrant", refuse},      {"GetReceipt", refuse},
+    {"GetStake", refuse},        {"GetProposal", refuse},   {"ListProposals", refuse}};
 static const struct rpc_service SETTLEMENT = {.descriptor = &openledger__v1__settlement__descriptor,
                                               .bindings = BINDINGS,
                                               .count = sizeof BINDINGS / sizeof *BINDINGS};
