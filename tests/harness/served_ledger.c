@@ -104,7 +104,8 @@ static const struct rpc_binding BINDINGS[] = {
     {"GetTx", refuse},           {"ListTxs", refuse},       {"GetBlock", refuse},
     {"GetEntries", get_entries}, {"GetCheckpoint", refuse}, {"ProveTx", refuse},
     {"ProvePosting", refuse},    {"GetGrant", refuse},      {"GetReceipt", refuse},
-    {"GetStake", refuse},        {"GetProposal", refuse},   {"ListProposals", refuse}};
+    {"GetStake", refuse},        {"GetProposal", refuse},   {"ListProposals", refuse},
+    {"ProveAccount", refuse},    {"GetLogFile", refuse}};
 static const struct rpc_service SETTLEMENT = {.descriptor = &openledger__v1__settlement__descriptor,
                                               .bindings = BINDINGS,
                                               .count = sizeof BINDINGS / sizeof *BINDINGS};
