@@ -49,10 +49,11 @@ LIBS_check := -lcheck -lsubunit -lrt
 # What the library cannot find by itself: wider instructions than the x86-64 baseline.
 FLAGS_avx2 := -mavx2 -mfma -mf16c
 FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw
-$(BUILD)/kernels/cpu/avx2.o: CFLAGS += $(FLAGS_avx2)
-$(BUILD)/kernels/cpu/avx512.o: CFLAGS += $(FLAGS_avx512)
-$(BUILD)/kernels/cpu/vnni.o: CFLAGS += $(FLAGS_avx512) -mavx512vnni
-$(BUILD)/kernels/cpu/amx.o: CFLAGS += $(FLAGS_avx512) -mamx-tile -mamx-int8
+cpu_objects = $(addsuffix /kernels/cpu/$(1).o,$(BUILD) build/fuzz build/simt)
+$(call cpu_objects,avx2): WIDE := $(FLAGS_avx2)
+$(call cpu_objects,avx512): WIDE := $(FLAGS_avx512)
+$(call cpu_objects,vnni): WIDE := $(FLAGS_avx512) -mavx512vnni
+$(call cpu_objects,amx): WIDE := $(FLAGS_avx512) -mamx-tile -mamx-int8
 
 PROTO := $(sort $(wildcard proto/openledger/v1/*.proto))
 PROTO_C := $(PROTO:proto/%.proto=$(GEN)/%.pb-c.c)
@@ -68,6 +69,8 @@ SIM := $(filter-out %/main.c,$(sort $(wildcard tests/sim/*.c)))
 HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM)
 C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
 H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
+CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/simt/*.cc) \
+  $(addprefix kernels/cuda/,attention.h device.h ptx.h types.h) $(addprefix tests/simt/,cuda_runtime.h simt_ptx.h))
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 gen_obj = $(patsubst $(GEN)/%.c,$(BUILD)/gen/%.o,$(1))
 
@@ -77,7 +80,7 @@ INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
 
 all: bins tests ## build everything for MODE (default release)
 bins: $(BINS) ## build the services and the command line into build/MODE/bin
-tests: $(TESTS) $(INTEGRATION_TESTS)
+tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests
 
 deps: ## install what is missing: Debian and npm packages (sudo when not root)
 	$(Q)sh deploy/deps.sh
@@ -115,7 +118,7 @@ $(BUILD)/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 $(BUILD)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WIDE) $(WARN) -MD -MP -c $< -o $@
 # The web page is built into the gateway.
 $(BUILD)/services/lora-gateway/page.o: deploy/web/index.html
 LIB := $(BUILD)/libopenledger.a
@@ -156,6 +159,30 @@ sim: $(BUILD)/tests/sim/sim ## SEEDS (10,000) histories of the ledger's replicas
 	$(Q)$< --from 1 --seeds $$(($(SEEDS) / 2)) & first=$$!; $< --from $$(($(SEEDS) / 2 + 1)) --seeds $$(($(SEEDS) / 2)); \
 	  second=$$?; wait $$first && exit $$second
 
+# kernels/cuda on the CPU: the same .cu files, compiled as C++ for the runner in tests/simt, always under
+# ASan, with the tests that hold every backend to the scalar bits. 
+SIMT := build/simt
+SIMT_TESTS := $(addprefix $(SIMT)/,test_kernels test_kernels_products)
+SIMT_FLAGS := -D_GNU_SOURCE -DOPENLEDGER_CUDA -DOPENLEDGER_SIMT -Itests/simt -I. -g -O1 -ffp-contract=off \
+  -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -MD -MP
+SIMT_LIB := $(patsubst %,$(SIMT)/%.o,$(basename $(sort $(wildcard shared/base/*.c kernels/*.c kernels/c*/*.c kernels/cuda/*.cu) \
+  tests/harness/kernels_run.c tests/simt/simt.cc)))
+simt-tests: $(SIMT_TESTS)
+simt: simt-tests ## run kernels/cuda on the CPU against the scalar bits
+	$(Q)for test in $(SIMT_TESTS); do $$test || exit; done
+$(SIMT)/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)gcc -std=gnu17 $(SIMT_FLAGS) $(WIDE) -c $< -o $@
+$(SIMT)/%.o: %.cc
+	@mkdir -p $(@D)
+	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -c $< -o $@
+$(SIMT)/%.o: %.cu
+	@mkdir -p $(@D)
+	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -Wno-unknown-pragmas -x c++ -c $< -o $@
+$(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
+$(SIMT_TESTS): $(SIMT_LIB)
+	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -lm -pthread -o $@
+
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
 	$(Q)$<
@@ -176,13 +203,9 @@ FUZZ_LIB := build/fuzz/libopenledger.a
 build/fuzz/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -w -c $< -o $@
-build/fuzz/kernels/cpu/avx2.o: FUZZ_FLAGS += $(FLAGS_avx2)
-build/fuzz/kernels/cpu/avx512.o: FUZZ_FLAGS += $(FLAGS_avx512)
-build/fuzz/kernels/cpu/vnni.o: FUZZ_FLAGS += $(FLAGS_avx512) -mavx512vnni
-build/fuzz/kernels/cpu/amx.o: FUZZ_FLAGS += $(FLAGS_avx512) -mamx-tile -mamx-int8
 build/fuzz/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
+	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) $(WIDE) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
 	  -c $< -o $@
 $(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
 	$(Q)rm -f $@ && ar rcsD $@ $^
@@ -198,14 +221,14 @@ build/fuzz/bin/%: build/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
 mutants: ## plant known bugs in a copy; every one must fail its test
 	$(Q)for file in $(sort $(wildcard tests/unit/*.mutants)); do sh tests/harness/mutants.sh $$file || exit; done
 
-format: ; $(Q)clang-format -i $(C_FILES) $(H_FILES) ## reformat in place
-format-check: ; $(Q)clang-format --dry-run --Werror $(C_FILES) $(H_FILES) ## fail on unformatted code
+format: ; $(Q)clang-format -i $(C_FILES) $(H_FILES) $(CXX_FILES) ## reformat in place
+format-check: ; $(Q)clang-format --dry-run --Werror $(C_FILES) $(H_FILES) $(CXX_FILES) ## fail on unformatted code
 lint: $(PROTO_H) ## clang-tidy, cppcheck, layer and text rules
-	$(Q)sh tests/lint/layers.sh && sh tests/lint/text.sh $(C_FILES) $(H_FILES)
+	$(Q)sh tests/lint/layers.sh && sh tests/lint/text.sh $(sort $(C_FILES) $(H_FILES) $(CXX_FILES))
 	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance \
 	  --suppress=missingIncludeSystem -j2 -I. $(C_FILES)
 	$(Q)echo $(C_FILES) | xargs -n 4 -P 2 sh -c 'clang-tidy --quiet "$$@" -- -std=gnu17 $(CPPFLAGS) 2>/dev/null' lint
-headers: $(H_FILES:%=header-check/%) ## every header compiles on its own
+headers: $(patsubst %,header-check/%,$(filter-out $(CXX_FILES),$(H_FILES))) ## every header compiles on its own
 header-check/%: | $(PROTO_H) ; $(Q)echo '#include "$*"' | $(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -fsyntax-only -xc -
 
 # Looks at object files, not at text: comments cannot fool it and macros cannot hide from it.
@@ -217,6 +240,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests sim deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
--include $(shell find $(BUILD) build/fuzz -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) build/fuzz $(SIMT) -name '*.d' 2>/dev/null)

@@ -20,7 +20,8 @@ struct kernels_adamw_factors {
 
 struct kernels {
     const char *name;
-    bool (*supported)(void); /* by this CPU */
+    bool (*supported)(void);            /* by this machine */
+    void (*explain)(struct note *note); /* why it is not; NULL: the CPU lacks instructions */
 
     /* columns.begin is a multiple of KERNELS_PANEL. */
     void (*gemm)(const struct kernels_gemm *gemm, struct kernels_range rows,
@@ -64,6 +65,8 @@ struct kernels {
 };
 
 extern const struct kernels kernels_scalar;
+extern const struct kernels
+    kernels_cuda; /* built where CUDA is found: OPENLEDGER_CUDA is defined */
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512, kernels_avx512_vnni, kernels_avx512_amx;

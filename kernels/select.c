@@ -3,12 +3,15 @@
 
 #include "kernels/backend.h"
 
-/* Fastest first. */
+/* Fastest first. Behind scalar come those that are used only when they are named. */
 static const struct kernels *const backends[] = {
 #if defined(__x86_64__)
     &kernels_avx512_amx, &kernels_avx512_vnni, &kernels_avx512, &kernels_avx2,
 #endif
     &kernels_scalar,
+#ifdef OPENLEDGER_CUDA
+    &kernels_cuda,
+#endif
 };
 #define BACKEND_COUNT (sizeof backends / sizeof backends[0])
 
@@ -199,9 +202,13 @@ const struct kernels *kernels_get(const char *name, struct note *note)
         }
         refused = ERR_OK;
         if (!kernels->supported()) {
-            refused = name == NULL ? ERR_UNAVAILABLE
-                                   : note_set(note, ERR_UNAVAILABLE,
-                                              "kernels %s: not supported by this cpu", name);
+            refused = ERR_UNAVAILABLE;
+            if (name != NULL && kernels->explain == NULL) {
+                (void)note_set(note, refused, "kernels %s: not supported by this cpu", name);
+            } else if (name != NULL) {
+                kernels->explain(note);
+                (void)note_wrap(note, refused, "kernels %s: not supported by this machine", name);
+            }
         } else if (kernels != &kernels_scalar && self_test(kernels) != self_test(&kernels_scalar)) {
             refused = note_set(note, ERR_CORRUPT, "kernels %s: self-test differs from scalar",
                                kernels->name);

@@ -7,9 +7,38 @@
 
 #include "tests/harness/seed.h"
 
-#define AREA 400000 /* output numbers with gaps */
-#define GAP 40      /* sentinels around each output */
+#ifdef OPENLEDGER_SIMT
+#include "tests/simt/simt.h"
+#endif
+
+#define AREA 400000      /* output numbers with gaps */
+#define GAP ((size_t)40) /* sentinels around each output */
 #define SENTINEL 0x7fa5a5a5U
+
+/* A build for the simulated device (Makefile, SIMT) compares that device only: every run
+ * with another order of the device's threads. */
+#ifdef OPENLEDGER_SIMT
+#define WORKERS 3
+#define ROUNDS 1
+static const char *const names[] = {"cuda"};
+#else
+#define WORKERS 1, 2, 3, 7
+#define ROUNDS 4
+static const char *const names[] = {"scalar", "avx2", "avx512", "avx512-vnni", "avx512-amx",
+#ifdef OPENLEDGER_CUDA
+                                    "cuda"
+#endif
+};
+#endif
+
+/* The next run's order of the simulated device's threads: ascending at first. */
+static void device_order(void)
+{
+#ifdef OPENLEDGER_SIMT
+    static uint64_t seed;
+    simt_seed(seed++);
+#endif
+}
 
 /* ---- workers that run tasks in an order of their own ---------------------------------------- */
 
@@ -91,11 +120,43 @@ static bool is_nan(uint32_t bits)
     return (bits & 0x7fffffff) > 0x7f800000;
 }
 
-/* Runs op on every backend, workers 1, 2, 3, 7, plain and odd numbers; all must agree. */
+/* The backend, or NULL if this machine does not support it: asked once, it tests itself each time. */
+static const struct kernels *backend(size_t index)
+{
+    static const struct kernels *found[sizeof names / sizeof names[0]];
+    static bool asked[sizeof names / sizeof names[0]];
+    struct note note = {""};
+    if (!asked[index]) {
+        found[index] = kernels_get(names[index], &note);
+        asked[index] = true;
+        ck_assert_msg(found[index] != NULL || strstr(note.text, "not supported") != NULL, "%s",
+                      note.text);
+    }
+    return found[index];
+}
+
+/* One run on run.kernels; aborts the check unless it left area_want's bits. */
+static void same(op_fn *op, struct run run, size_t round, bool odd)
+{
+    static const uint32_t workers[] = {WORKERS};
+    struct shuffle shuffle = {workers[round]};
+    const struct parallel parallel = {workers[round], &shuffle, shuffle_run};
+    run.parallel = &parallel;
+    run.area = area_got;
+    device_order();
+    run_op(op, run);
+    for (size_t i = 0; i < AREA; i++) {
+        if (area_want[i] != area_got[i] && !(is_nan(area_want[i]) && is_nan(area_got[i]))) {
+            ck_abort_msg("%s, %u workers, size %zu, odd %d: word %zu is %08x, want %08x",
+                         kernels_name(run.kernels), workers[round], run.size, odd, i, area_got[i],
+                         area_want[i]);
+        }
+    }
+}
+
+/* Runs op on every backend, WORKERS, plain and odd numbers; all must agree. */
 void same_everywhere(op_fn *op, size_t size, bool odd_too)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512-vnni", "avx512-amx"};
-    static const uint32_t workers[] = {1, 2, 3, 7};
     const struct kernels *scalar = kernels_get("scalar", NULL);
     for (int odd = 0; odd <= (odd_too ? 1 : 0); odd++) {
         struct run run = {.kernels = scalar,
@@ -104,27 +165,10 @@ void same_everywhere(op_fn *op, size_t size, bool odd_too)
                           .pool = odd ? pool_odd : pool_plain,
                           .area = area_want};
         run_op(op, run);
-        run.area = area_got;
         for (size_t b = 0; b < sizeof names / sizeof names[0]; b++) {
-            struct note note;
-            run.kernels = kernels_get(names[b], &note);
-            if (run.kernels == NULL) {
-                ck_assert_ptr_nonnull(strstr(note.text, "not supported"));
-                continue;
-            }
-            for (size_t w = 0; w < 4; w++) {
-                struct shuffle shuffle = {workers[w]};
-                const struct parallel parallel = {workers[w], &shuffle, shuffle_run};
-                run.parallel = &parallel;
-                run_op(op, run);
-                for (size_t i = 0; i < AREA; i++) {
-                    if (area_want[i] != area_got[i] &&
-                        !(is_nan(area_want[i]) && is_nan(area_got[i]))) {
-                        ck_abort_msg(
-                            "%s, %u workers, size %zu, odd %d: word %zu is %08x, want %08x",
-                            names[b], workers[w], size, odd, i, area_got[i], area_want[i]);
-                    }
-                }
+            run.kernels = backend(b);
+            for (size_t w = 0; run.kernels != NULL && w < ROUNDS; w++) {
+                same(op, run, w, odd != 0);
             }
         }
     }

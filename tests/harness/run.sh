@@ -53,6 +53,10 @@ for test in "$build"/tests/unit/test_* "$build"/tests/integration/test_*; do
     [ -e "$source" ] || continue # a leftover of a test that is gone
     run "$(basename "$(dirname "$test")")-$(basename "$test")" 600 "$test"
 done
+for test in build/simt/test_*; do # kernels/cuda on the CPU; the same for every MODE
+    case $test in *'*') continue ;; esac
+    run "simt-$(basename "$test")" 300 "$test"
+done
 for test in tests/e2e/test_*.mjs; do
     [ -e "$test" ] || continue
     OPENLEDGER_BIN=$build/bin run "e2e-$(basename "$test" .mjs)" 900 node "$test"
