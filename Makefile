@@ -44,16 +44,33 @@ CFLAGS := -std=gnu17 -g -fno-common -fPIE -ffp-contract=off -ffile-prefix-map=$(
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(FLAGS_$(MODE)) $(LDFLAGS_EXTRA)
 LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -ljansson -lpcre2-8 \
   -ldivsufsort -lzstd -lcurl -lssl -lcrypto -lm -pthread
+# CUDA is built where nvcc is found, unless CUDA= says no; not for sanitizers, whose code nvcc cannot
+# make. The runtime is linked statically and finds the driver when it is called: programs start without.
+NVCC ?= $(firstword $(wildcard $(shell command -v nvcc) /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(filter release debug,$(MODE)),$(NVCC))
+NVCC_FLAGS := -std=c++17 -O2 --fmad=false --ftz=false --prec-div=true --prec-sqrt=true \
+  -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90 -D_GNU_SOURCE -I.
+# No part of the C++ runtime: programs are linked as C.
+NVCC_HOST := -fPIE,-Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-fstack-protector-strong
+ifneq ($(CUDA),)
+LIBS += $(wildcard $(patsubst %/bin/nvcc,%/lib64/libcudart_static.a,$(realpath $(CUDA)))) -ldl -lrt
+CUDA_C := $(sort $(wildcard kernels/cuda/*.c))
+CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
+CUDA_PTX := $(addprefix $(BUILD)/,$(CUDA_CU:.cu=.ptx) tests/simt/probe.ptx tests/simt/probe_fmad.ptx)
+CUDA_AWARE := $(addprefix $(BUILD)/,kernels/select.o tests/harness/kernels_run.o)
+$(CUDA_AWARE): EXTRA := -DOPENLEDGER_CUDA
+$(CUDA_AWARE): Makefile
+endif
 LIBS_check := -lcheck -lsubunit -lrt
 
-# What the library cannot find by itself: wider instructions than the x86-64 baseline.
+# What the library cannot find by itself: CUDA, and wider instructions than the x86-64 baseline.
 FLAGS_avx2 := -mavx2 -mfma -mf16c
 FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw
 cpu_objects = $(addsuffix /kernels/cpu/$(1).o,$(BUILD) build/fuzz build/simt)
-$(call cpu_objects,avx2): WIDE := $(FLAGS_avx2)
-$(call cpu_objects,avx512): WIDE := $(FLAGS_avx512)
-$(call cpu_objects,vnni): WIDE := $(FLAGS_avx512) -mavx512vnni
-$(call cpu_objects,amx): WIDE := $(FLAGS_avx512) -mamx-tile -mamx-int8
+$(call cpu_objects,avx2): EXTRA := $(FLAGS_avx2)
+$(call cpu_objects,avx512): EXTRA := $(FLAGS_avx512)
+$(call cpu_objects,vnni): EXTRA := $(FLAGS_avx512) -mavx512vnni
+$(call cpu_objects,amx): EXTRA := $(FLAGS_avx512) -mamx-tile -mamx-int8
 
 PROTO := $(sort $(wildcard proto/openledger/v1/*.proto))
 PROTO_C := $(PROTO:proto/%.proto=$(GEN)/%.pb-c.c)
@@ -69,7 +86,7 @@ SIM := $(filter-out %/main.c,$(sort $(wildcard tests/sim/*.c)))
 HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM)
 C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
 H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
-CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/simt/*.cc) \
+CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/simt/*.cc tests/simt/*.cu) \
   $(addprefix kernels/cuda/,attention.h device.h ptx.h types.h) $(addprefix tests/simt/,cuda_runtime.h simt_ptx.h))
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 gen_obj = $(patsubst $(GEN)/%.c,$(BUILD)/gen/%.o,$(1))
@@ -80,7 +97,8 @@ INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
 
 all: bins tests ## build everything for MODE (default release)
 bins: $(BINS) ## build the services and the command line into build/MODE/bin
-tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests
+tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests $(CUDA_PTX)
+	$(if $(CUDA),,@echo "  CUDA is not built (nvcc not found, CUDA= or a sanitizer): kernels/cuda is only simulated")
 
 deps: ## install what is missing: Debian and npm packages (sudo when not root)
 	$(Q)sh deploy/deps.sh
@@ -118,11 +136,23 @@ $(BUILD)/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 $(BUILD)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WIDE) $(WARN) -MD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA) $(WARN) -MD -MP -c $< -o $@
+# What ptxas says about registers and spills stays beside the object, for tests/simt/compiled.sh.
+$(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  NVCC $<")
+	$(Q)$(CUDA) $(NVCC_FLAGS) -Xcompiler $(NVCC_HOST) -Werror all-warnings -Xptxas -v -MD -MP -c $< -o $@ \
+	  2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); false; }
+$(BUILD)/%.ptx: %.cu
+	@mkdir -p $(@D)
+	$(Q)$(CUDA) $(filter-out -gencode arch=%,$(NVCC_FLAGS)) -arch=compute_80 -ptx $< -o $@
+$(BUILD)/tests/simt/probe_fmad.ptx: tests/simt/probe.cu
+	@mkdir -p $(@D)
+	$(Q)$(CUDA) -arch=compute_80 -ptx $< -o $@
 # The web page is built into the gateway.
 $(BUILD)/services/lora-gateway/page.o: deploy/web/index.html
 LIB := $(BUILD)/libopenledger.a
-$(LIB): $(call obj,$(SHARED) $(KERNELS)) $(call gen_obj,$(PROTO_C))
+$(LIB): $(call obj,$(SHARED) $(KERNELS) $(CUDA_C) $(CUDA_CU)) $(call gen_obj,$(PROTO_C))
 $(BUILD)/libharness.a: $(call obj,$(HARNESS))
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
@@ -172,7 +202,7 @@ simt: simt-tests ## run kernels/cuda on the CPU against the scalar bits
 	$(Q)for test in $(SIMT_TESTS); do $$test || exit; done
 $(SIMT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(Q)gcc -std=gnu17 $(SIMT_FLAGS) $(WIDE) -c $< -o $@
+	$(Q)gcc -std=gnu17 $(SIMT_FLAGS) $(EXTRA) -c $< -o $@
 $(SIMT)/%.o: %.cc
 	@mkdir -p $(@D)
 	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -c $< -o $@
@@ -205,7 +235,7 @@ build/fuzz/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -w -c $< -o $@
 build/fuzz/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) $(WIDE) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
+	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) $(EXTRA) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
 	  -c $< -o $@
 $(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
 	$(Q)rm -f $@ && ar rcsD $@ $^

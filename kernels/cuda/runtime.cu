@@ -1,7 +1,6 @@
 /* runtime.cu - the context: device, stream, one arena, remembered failures, graphs. See cuda.h. */
 #include <stdio.h>
-
-#include <new>
+#include <stdlib.h>
 
 #include "kernels/cuda/device.h"
 
@@ -107,7 +106,7 @@ enum err cuda_open(const struct cuda_options *options, struct cuda **out_cuda, s
     if (!cuda_available(note)) {
         return ERR_UNAVAILABLE;
     }
-    struct cuda *cuda = new (std::nothrow) struct cuda();
+    struct cuda *cuda = static_cast<struct cuda *>(calloc(1, sizeof *cuda));
     if (cuda == NULL) {
         return note_set(note, ERR_NO_MEMORY, "cuda: no memory for a context");
     }
@@ -131,7 +130,7 @@ void cuda_close(struct cuda *cuda)
         (void)cudaStreamDestroy(cuda->stream);
     }
     (void)cudaFree(cuda->arena);
-    delete cuda;
+    free(cuda);
 }
 
 void cuda_info(const struct cuda *cuda, struct cuda_info *out_info)
@@ -212,7 +211,8 @@ struct cuda_graph *cuda_record_end(struct cuda *cuda)
     if (graph != NULL) {
         (void)cudaGraphDestroy(graph);
     }
-    struct cuda_graph *out = exec == NULL ? NULL : new (std::nothrow) struct cuda_graph();
+    struct cuda_graph *out =
+        exec == NULL ? NULL : static_cast<struct cuda_graph *>(malloc(sizeof *out));
     if (out == NULL) {
         if (exec != NULL) {
             (void)cudaGraphExecDestroy(exec);
@@ -235,7 +235,7 @@ void cuda_graph_destroy(struct cuda_graph *graph)
 {
     if (graph != NULL) {
         (void)cudaGraphExecDestroy(graph->exec);
-        delete graph;
+        free(graph);
     }
 }
 

@@ -57,6 +57,7 @@ for test in build/simt/test_*; do # kernels/cuda on the CPU; the same for every 
     case $test in *'*') continue ;; esac
     run "simt-$(basename "$test")" 300 "$test"
 done
+run cuda-compiled 60 sh tests/simt/compiled.sh "$build"
 for test in tests/e2e/test_*.mjs; do
     [ -e "$test" ] || continue
     OPENLEDGER_BIN=$build/bin run "e2e-$(basename "$test" .mjs)" 900 node "$test"
