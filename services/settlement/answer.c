@@ -289,9 +289,11 @@ static enum err receipt_decoded(struct desk *desk, struct rpc_call *call,
     return err;
 }
 
-/* The share set that settled a receipt; NULL when it went to the treasury unshared. */
+/* The share set that settled a receipt, its bytes in the call's arena; empty when it went to the treasury
+ * unshared. */
 static enum err shares_decoded(struct desk *desk, struct rpc_call *call,
-                               const struct ledger_receipt *receipt, Openledger__V1__ShareSet **out)
+                               const struct ledger_receipt *receipt, struct bytes *out_set,
+                               Openledger__V1__ShareSet **out)
 {
     Openledger__V1__Entry *entry = NULL;
     Openledger__V1__TxBody *body = NULL;
@@ -315,8 +317,59 @@ static enum err shares_decoded(struct desk *desk, struct rpc_call *call,
         Openledger__V1__ShareSet *set = (Openledger__V1__ShareSet *)item;
         if (err == ERR_OK && bytes_equal(ledger_bytes(set->receipt), digest_bytes(&receipt->id))) {
             *out = set;
+            *out_set = ledger_bytes(batch->sets[i]);
         }
     }
+    return err;
+}
+
+/* A receipt's own legs; each says which posting of the log it was netted into. */
+static enum err receipt_postings(struct desk *desk, struct rpc_call *call,
+                                 const struct ledger_receipt *receipt, struct bytes share_set,
+                                 Openledger__V1__ReceiptState *state)
+{
+    struct arena *arena = rpc_arena(call);
+    struct settlement_store *store = settlement_index(desk->settlement);
+    struct ledger_receipt_legs legs;
+    struct postings posted = {.arena = arena};
+    enum err err = ledger_receipt_legs(settlement_ledger(desk->settlement), receipt, share_set,
+                                       &legs, rpc_note(call));
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = settlement_store_legs(store, receipt->charged_index, receipt->charged_index, posting_add,
+                                &posted);
+    if (err == ERR_OK && receipt->shared_index > receipt->charged_index) {
+        err = settlement_store_legs(store, receipt->shared_index, receipt->shared_index,
+                                    posting_add, &posted);
+    }
+    Openledger__V1__Posting **items = arena_alloc_array(arena, legs.count, sizeof(void *));
+    err = err == ERR_OK && items == NULL ? ERR_LIMIT : err;
+    for (size_t i = 0; i < legs.count && err == ERR_OK; i++) {
+        const struct ledger_leg *leg = &legs.items[i];
+        uint64_t index = i < legs.charge_count ? receipt->charged_index : receipt->shared_index;
+        Openledger__V1__Posting *own = arena_alloc(arena, sizeof *own);
+        size_t k = 0;
+        while (k < posted.count &&
+               (posted.items[k]->index != index || posted.items[k]->credit != leg->credit ||
+                strcmp(posted.items[k]->reason, leg->reason) != 0 ||
+                memcmp(posted.items[k]->account.data, leg->account.bytes, ACCOUNT_ID_SIZE) != 0)) {
+            k++;
+        }
+        CHECK(k < posted.count);
+        if (own == NULL) {
+            err = ERR_LIMIT;
+            break;
+        }
+        *own = *posted.items[k];
+        own->amount = answer_amount_text(arena, leg->amount);
+        own->reference = answer_copy(arena, receipt->id.bytes, DIGEST_SIZE);
+        err = own->amount == NULL || own->reference.len == 0 ? ERR_LIMIT : ERR_OK;
+        items[i] = own;
+    }
+    state->n_postings = legs.count;
+    state->postings = items;
+    ledger_receipt_legs_free(&legs);
     return err;
 }
 
@@ -325,7 +378,7 @@ enum err answer_get_receipt(void *context, struct rpc_call *call, const void *me
     struct desk *desk = context;
     const Openledger__V1__GetReceiptRequest *request = message;
     struct digest id;
-    struct postings postings = {.arena = rpc_arena(call)};
+    struct bytes share_set = {NULL, 0};
     enum err err = answer_digest_of(call, request->receipt, "receipt", &id);
     err = err ? err : desk_flush(desk);
     if (err != ERR_OK) {
@@ -338,16 +391,12 @@ enum err answer_get_receipt(void *context, struct rpc_call *call, const void *me
     Openledger__V1__ReceiptState state = OPENLEDGER__V1__RECEIPT_STATE__INIT;
     err = receipt_decoded(desk, call, receipt, &state.decoded);
     if (err == ERR_OK && receipt->shared_index != 0) {
-        err = shares_decoded(desk, call, receipt, &state.shares);
+        err = shares_decoded(desk, call, receipt, &share_set, &state.shares);
     }
-    err = err ? err
-              : settlement_store_references(settlement_index(desk->settlement), &id, posting_add,
-                                            &postings);
+    err = err ? err : receipt_postings(desk, call, receipt, share_set, &state);
     state.receipt = ledger_binary(receipt->id.bytes, DIGEST_SIZE);
     state.batch = ledger_binary(receipt->batch.bytes, DIGEST_SIZE);
     state.charged_index = receipt->charged_index;
     state.shared_index = receipt->shared_index;
-    state.n_postings = postings.count;
-    state.postings = postings.items;
     return err ? err : rpc_reply(call, &state);
 }

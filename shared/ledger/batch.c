@@ -7,6 +7,7 @@
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
 #include "shared/ledger/ledger.h"
+#include "shared/ledger/scan.h"
 #include "shared/ledger/tx.h"
 #include "shared/merkle/merkle.h"
 
@@ -233,8 +234,7 @@ struct batch_head {
     uint64_t first_number;
 };
 
-static enum err batch_message(const struct batch_head *batch, const ProtobufCBinaryData *items,
-                              size_t count, struct buf *out)
+static enum err items_root(const ProtobufCBinaryData *items, size_t count, struct digest *out_root)
 {
     struct merkle_tree tree = {0};
     for (size_t i = 0; i < count; i++) {
@@ -247,6 +247,13 @@ static enum err batch_message(const struct batch_head *batch, const ProtobufCBin
     }
     struct merkle_head head;
     merkle_tree_head(&tree, &head);
+    *out_root = head.root;
+    return ERR_OK;
+}
+
+static enum err root_message(const struct batch_head *batch, const struct digest *root,
+                             size_t count, struct buf *out)
+{
     buf_append(out, batch->domain, batch->domain_size);
     buf_append_bytes(out, batch->chain_id);
     buf_append_bytes(out, batch->account);
@@ -256,8 +263,42 @@ static enum err batch_message(const struct batch_head *batch, const ProtobufCBin
         buf_append_u64be(out, batch->first_number);
     }
     buf_append_u32be(out, (uint32_t)count);
-    buf_append(out, head.root.bytes, DIGEST_SIZE);
+    buf_append(out, root->bytes, DIGEST_SIZE);
     return buf_err(out);
+}
+
+static enum err batch_message(const struct batch_head *batch, const ProtobufCBinaryData *items,
+                              size_t count, struct buf *out)
+{
+    struct digest root;
+    enum err err = items_root(items, count, &root);
+    return err ? err : root_message(batch, &root, count, out);
+}
+
+bool batch_signature_fits(const struct batch_view *batch, enum batch_sort sort,
+                          const struct digest *root)
+{
+    struct batch_head head = {
+        .domain = sort == BATCH_RECEIPTS ? RECEIPTS_DOMAIN : SHARES_DOMAIN,
+        .domain_size = sort == BATCH_RECEIPTS ? sizeof RECEIPTS_DOMAIN : sizeof SHARES_DOMAIN,
+        .chain_id = batch->chain_id,
+        .account = batch->account,
+    };
+    if (sort == BATCH_RECEIPTS) {
+        head.grant = batch->grant;
+        head.lease = batch->lease;
+        head.first_number = batch->first_number;
+    }
+    struct public_key key;
+    struct signature signature;
+    memcpy(key.bytes, batch->key.data, PUBLIC_KEY_SIZE);
+    memcpy(signature.bytes, batch->signature.data, SIGNATURE_SIZE);
+    struct buf message;
+    buf_init(&message, SIGNED_MAX);
+    bool fits = root_message(&head, root, batch->count, &message) == ERR_OK &&
+                signature_verify(&key, buf_bytes(&message), &signature);
+    buf_deinit(&message);
+    return fits;
 }
 
 static enum err batch_sign(const struct batch_head *head, const ProtobufCBinaryData *items,

@@ -36,6 +36,23 @@ struct ledger_fee_split {
 void ledger_split_fee(const struct ledger_parameters *parameters, struct amount fee,
                       struct ledger_fee_split *out_split);
 
+/* What one receipt by itself did, in the order of its life: the ledger's own legs are these, summed per
+ * batch, account and reason. The first charge_count are of the entry that charged it, the others of the
+ * one that shared it, or of the seal that sent its waiting part to the treasury. */
+struct ledger;
+struct ledger_leg;
+struct ledger_receipt;
+struct ledger_receipt_legs {
+    struct ledger_leg *items;
+    size_t count, charge_count;
+};
+/* share_set: the serialised ShareSet that settled it; empty: none did. Free with ledger_receipt_legs_free.
+ * ERR_INVALID: not a share set of this receipt (note). */
+MUST_USE enum err ledger_receipt_legs(const struct ledger *ledger,
+                                      const struct ledger_receipt *receipt, struct bytes share_set,
+                                      struct ledger_receipt_legs *out_legs, struct note *note);
+void ledger_receipt_legs_free(struct ledger_receipt_legs *legs);
+
 /* Appends a serialised, signed ReceiptBatch. receipts: serialised, consecutive numbers from
  * first_number, 1..LEDGER_BATCH_ITEMS_MAX (CHECKed). */
 struct ledger_receipt_batch {

@@ -184,38 +184,34 @@ static enum err signatures_check(struct step *step, const Openledger__V1__TxBody
     } else if (body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_ROTATE_KEY) {
         fresh = ledger_bytes(body->rotate_key->key);
     }
-    struct buf message;
-    buf_init(&message, 256);
-    enum err err =
-        ledger_tx_signing_bytes(&step->ledger->head.chain_id, ledger_bytes(tx->body), &message);
-    for (size_t i = 0; i < tx->n_signatures && err == ERR_OK; i++) {
+    for (size_t i = 0; i < tx->n_signatures; i++) {
         const Openledger__V1__TxSignature *entry = tx->signatures[i];
         struct account_id signer;
         struct public_key key;
-        struct signature signature;
-        err = step_account(step, entry->account, "signature's account", &signer);
+        enum err err = step_account(step, entry->account, "signature's account", &signer);
         if (err == ERR_OK &&
             (entry->key.len != PUBLIC_KEY_SIZE || entry->signature.len != SIGNATURE_SIZE)) {
             err = note_set(step->note, ERR_INVALID, "signature %zu is malformed", i);
         }
         if (err != ERR_OK) {
-            break;
+            return err;
         }
         memcpy(key.bytes, entry->key.data, PUBLIC_KEY_SIZE);
-        memcpy(signature.bytes, entry->signature.data, SIGNATURE_SIZE);
         const struct ledger_account *account = ledger_account(step->ledger, &signer);
         bool current = account != NULL && account->has_key && public_key_equal(&account->key, &key);
         bool introduced = account_id_equal(&signer, &step->sender) &&
                           bytes_equal(fresh, bytes_of(key.bytes, PUBLIC_KEY_SIZE));
         if (!current && !introduced) {
-            err = note_set(step->note, ERR_DENIED, "signature %zu: not a current key of account %s",
-                           i, short_hex(signer.bytes).text);
-        } else if (!signature_verify(&key, buf_bytes(&message), &signature)) {
-            err = note_set(step->note, ERR_DENIED, "signature %zu does not fit the transaction", i);
+            return note_set(step->note, ERR_DENIED,
+                            "signature %zu: not a current key of account %s", i,
+                            short_hex(signer.bytes).text);
+        }
+        if (!step->prepared->signature_fits[i]) {
+            return note_set(step->note, ERR_DENIED, "signature %zu does not fit the transaction",
+                            i);
         }
     }
-    buf_deinit(&message);
-    return err;
+    return ERR_OK;
 }
 
 static enum err sender_check(struct step *step, const Openledger__V1__TxBody *body)
@@ -277,37 +273,23 @@ static enum err action_apply(struct step *step, const Openledger__V1__TxBody *bo
     return note_set(step->note, ERR_INVALID, "the transaction has no action");
 }
 
-static enum err tx_apply(struct step *step, struct bytes signed_bytes)
+static enum err tx_apply(struct step *step)
 {
-    ProtobufCMessage *outer = NULL;
-    ProtobufCMessage *inner = NULL;
-    enum err err = ledger_unpack(&openledger__v1__signed_tx__descriptor, "signed transaction",
-                                 signed_bytes, &outer, step->note);
-    if (err != ERR_OK) {
-        return err;
-    }
-    step->signed_tx = (Openledger__V1__SignedTx *)outer;
-    struct bytes body_bytes = ledger_bytes(step->signed_tx->body);
-    err = ledger_unpack(&openledger__v1__tx_body__descriptor, "transaction body", body_bytes,
-                        &inner, step->note);
+    const Openledger__V1__TxBody *body = step->prepared->body;
+    step->signed_tx = step->prepared->signed_tx;
+    step->tx = step->prepared->tx;
+    step->effects->kind = (uint32_t)body->action_case;
+    enum err err = step_account(step, body->sender, "sender", &step->sender);
+    err = err ? err : validity_check(step, body);
+    err = err ? err : signatures_check(step, body);
+    err = err ? err : sender_check(step, body);
+    err = err ? err : action_apply(step, body);
+    err = err ? err : gas_charge(step, step->prepared->signed_size);
     if (err == ERR_OK) {
-        const Openledger__V1__TxBody *body = (Openledger__V1__TxBody *)inner;
-        ledger_tx_id(&step->ledger->head.chain_id, body_bytes, &step->tx);
-        step->effects->kind = (uint32_t)body->action_case;
-        err = step_account(step, body->sender, "sender", &step->sender);
-        err = err ? err : validity_check(step, body);
-        err = err ? err : signatures_check(step, body);
-        err = err ? err : sender_check(step, body);
-        err = err ? err : action_apply(step, body);
-        err = err ? err : gas_charge(step, signed_bytes.size);
-        if (err == ERR_OK) {
-            struct state_tx record = {.id = step->tx, .valid_until_ms = body->valid_until_ms};
-            (void)state_add(step->state, STATE_TX, &record);
-        }
-        protobuf_c_message_free_unpacked(inner, NULL);
+        struct state_tx record = {.id = step->tx, .valid_until_ms = body->valid_until_ms};
+        (void)state_add(step->state, STATE_TX, &record);
     }
     step->signed_tx = NULL;
-    protobuf_c_message_free_unpacked(outer, NULL);
     return err;
 }
 
@@ -380,8 +362,8 @@ static void header_make(struct step *step, const Openledger__V1__Entry *entry)
 }
 
 /* The entry is accepted: everything from here on cannot fail. */
-static void entry_commit(struct step *step, const Openledger__V1__Entry *entry, struct bytes bytes,
-                         uint64_t valid_until_ms)
+static void entry_commit(struct step *step, const Openledger__V1__Entry *entry,
+                         const struct digest *hash, const struct digest *entry_leaf)
 {
     struct ledger *ledger = step->ledger;
     bool is_seal = step->effects->kind == LEDGER_KIND_SEAL;
@@ -391,18 +373,17 @@ static void entry_commit(struct step *step, const Openledger__V1__Entry *entry, 
     }
     state_commit(ledger->state);
     if (!is_seal) {
-        expiry_push(ledger, &(struct state_tx){step->tx, valid_until_ms});
+        expiry_push(ledger, &(struct state_tx){step->tx, step->prepared->body->valid_until_ms});
         ledger->head.transactions++;
     }
     skip_settled(ledger);
-    ledger_entry_hash(bytes, &step->effects->entry_hash);
+    step->effects->entry_hash = *hash;
     ledger->head.index = entry->index;
     ledger->head.entry_hash = step->effects->entry_hash;
     ledger->head.epoch = entry->epoch;
     ledger->head.time_ms = entry->time_ms;
     struct digest leaf;
-    merkle_leaf(bytes.data, bytes.size, &leaf);
-    CHECK(merkle_tree_append(&ledger->entries, &leaf) == ERR_OK);
+    CHECK(merkle_tree_append(&ledger->entries, entry_leaf) == ERR_OK);
     struct buf posting;
     buf_init(&posting, 4096);
     for (size_t i = 0; i < step->effects->leg_count; i++) {
@@ -429,32 +410,22 @@ static enum err seal_apply(struct step *step, const Openledger__V1__Seal *seal)
     return settle_overdue(step, seal->height);
 }
 
-static uint64_t remembered_until(const struct step *step)
-{
-    const struct state_tx *tx =
-        state_get(step->state, STATE_TX, &(struct state_tx){.id = step->tx});
-    CHECK(tx != NULL);
-    return tx->valid_until_ms;
-}
+/* An entry's bytes by their hashes. */
+struct entry_hashes {
+    const struct digest *hash; /* NULL: the entry is only tried, and undone */
+    const struct digest *leaf;
+};
 
-static enum err entry_apply(struct ledger *ledger, struct bytes bytes,
-                            const struct ledger_blobs *blobs, struct ledger_effects *effects,
-                            bool keep, struct note *note)
+static enum err entry_apply(struct ledger *ledger, const Openledger__V1__Entry *entry,
+                            const struct ledger_prepared *prepared, struct entry_hashes hashes,
+                            struct ledger_effects *effects, struct note *note)
 {
-    if (bytes.size > LEDGER_ENTRY_MAX) {
-        return note_set(note, ERR_LIMIT, "entry has %zu bytes, the limit is %u", bytes.size,
-                        LEDGER_ENTRY_MAX);
+    if (prepared != NULL && prepared->err != ERR_OK) {
+        return note_set(note, prepared->err, "%s", prepared->note.text);
     }
-    ProtobufCMessage *message = NULL;
-    enum err err =
-        ledger_unpack(&openledger__v1__entry__descriptor, "entry", bytes, &message, note);
-    if (err != ERR_OK) {
-        return err;
-    }
-    const Openledger__V1__Entry *entry = (Openledger__V1__Entry *)message;
     struct step step = {.ledger = ledger,
                         .state = ledger->state,
-                        .blobs = blobs,
+                        .prepared = prepared,
                         .effects = effects,
                         .note = note,
                         .index = entry->index,
@@ -463,11 +434,11 @@ static enum err entry_apply(struct ledger *ledger, struct bytes bytes,
     effects->receipt_count = 0;
     effects->kind = 0;
     buf_clear(&effects->header);
-    err = entry_check(&step, entry);
+    enum err err = entry_check(&step, entry);
     if (err == ERR_OK) {
         switch (entry->content_case) {
         case OPENLEDGER__V1__ENTRY__CONTENT_SIGNED_TX:
-            err = tx_apply(&step, ledger_bytes(entry->signed_tx));
+            err = tx_apply(&step);
             break;
         case OPENLEDGER__V1__ENTRY__CONTENT_SEAL:
             err = seal_apply(&step, entry->seal);
@@ -479,42 +450,33 @@ static enum err entry_apply(struct ledger *ledger, struct bytes bytes,
             break;
         }
     }
-    if (err == ERR_OK && keep) {
+    if (err == ERR_OK && hashes.hash != NULL) {
         effects->index = entry->index;
         effects->time_ms = entry->time_ms;
         effects->tx = step.tx;
         effects->sender = step.sender;
-        bool is_tx = effects->kind != LEDGER_KIND_SEAL;
-        entry_commit(&step, entry, bytes, is_tx ? remembered_until(&step) : 0);
+        entry_commit(&step, entry, hashes.hash, hashes.leaf);
     } else {
         state_rollback(ledger->state);
     }
-    protobuf_c_message_free_unpacked(message, NULL);
     return err;
+}
+
+enum err ledger_apply_prepared(struct ledger *ledger, const struct ledger_prepared *prepared,
+                               struct ledger_effects *effects, struct note *note)
+{
+    CHECK(prepared->is_entry);
+    return entry_apply(ledger, prepared->entry, prepared,
+                       (struct entry_hashes){&prepared->entry_hash, &prepared->entry_leaf}, effects,
+                       note);
 }
 
 enum err ledger_apply(struct ledger *ledger, struct bytes entry, const struct ledger_blobs *blobs,
                       struct ledger_effects *effects, struct note *note)
 {
-    return entry_apply(ledger, entry, blobs, effects, true, note);
-}
-
-enum err ledger_check(struct ledger *ledger, struct bytes signed_tx, uint64_t time_ms,
-                      const struct ledger_blobs *blobs, struct note *note)
-{
-    struct ledger_effects effects;
-    struct buf entry;
-    ledger_effects_init(&effects);
-    buf_init(&entry, LEDGER_ENTRY_MAX);
-    enum err err = ledger_make_entry(ledger, signed_tx, time_ms, &entry);
-    if (err == ERR_OK) {
-        err = entry_apply(ledger, buf_bytes(&entry), blobs, &effects, false, note);
-    } else {
-        err = note_set(note, err, "the transaction has %zu bytes, an entry at most %u",
-                       signed_tx.size, LEDGER_ENTRY_MAX);
-    }
-    buf_deinit(&entry);
-    ledger_effects_deinit(&effects);
+    struct ledger_prepared *prepared = ledger_prepare_entry(&ledger->head.chain_id, entry, blobs);
+    enum err err = ledger_apply_prepared(ledger, prepared, effects, note);
+    ledger_prepared_destroy(prepared);
     return err;
 }
 
@@ -533,13 +495,65 @@ void ledger_set_epoch(struct ledger *ledger, uint64_t epoch)
     ledger->epoch = epoch;
 }
 
-enum err ledger_make_entry(const struct ledger *ledger, struct bytes signed_tx, uint64_t time_ms,
-                           struct buf *out)
+static Openledger__V1__Entry tx_entry(const struct ledger *ledger, struct bytes signed_tx,
+                                      uint64_t time_ms)
 {
     Openledger__V1__Entry entry = next_entry(ledger, time_ms);
     entry.content_case = OPENLEDGER__V1__ENTRY__CONTENT_SIGNED_TX;
     entry.signed_tx = ledger_binary(signed_tx.data, signed_tx.size);
+    return entry;
+}
+
+enum err ledger_make_entry(const struct ledger *ledger, struct bytes signed_tx, uint64_t time_ms,
+                           struct buf *out)
+{
+    const Openledger__V1__Entry entry = tx_entry(ledger, signed_tx, time_ms);
     return ledger_pack(&entry.base, out);
+}
+
+enum err ledger_sequence(struct ledger *ledger, const struct ledger_prepared *prepared,
+                         uint64_t time_ms, struct buf *out_entry, struct ledger_effects *effects,
+                         struct note *note)
+{
+    CHECK(!prepared->is_entry);
+    size_t before = out_entry->size;
+    const Openledger__V1__Entry entry =
+        tx_entry(ledger, buf_bytes(&prepared->signed_bytes), time_ms);
+    if (ledger_pack(&entry.base, out_entry) != ERR_OK ||
+        out_entry->size - before > LEDGER_ENTRY_MAX) {
+        return note_set(note, ERR_LIMIT, "the transaction has %zu bytes, an entry at most %u",
+                        prepared->signed_bytes.size, LEDGER_ENTRY_MAX);
+    }
+    struct digest hash;
+    struct digest leaf;
+    struct bytes bytes = bytes_of(out_entry->data + before, out_entry->size - before);
+    ledger_entry_hash(bytes, &hash);
+    merkle_leaf(bytes.data, bytes.size, &leaf);
+    return entry_apply(ledger, &entry, prepared, (struct entry_hashes){&hash, &leaf}, effects,
+                       note);
+}
+
+enum err ledger_check(struct ledger *ledger, struct bytes signed_tx, uint64_t time_ms,
+                      const struct ledger_blobs *blobs, struct note *note)
+{
+    struct ledger_effects effects;
+    if (signed_tx.size > LEDGER_ENTRY_MAX) {
+        return note_set(note, ERR_LIMIT, "the transaction has %zu bytes, an entry at most %u",
+                        signed_tx.size, LEDGER_ENTRY_MAX);
+    }
+    ledger_effects_init(&effects);
+    struct ledger_prepared *prepared = ledger_prepare_tx(&ledger->head.chain_id, signed_tx, blobs);
+    const Openledger__V1__Entry entry = tx_entry(ledger, signed_tx, time_ms);
+    enum err err =
+        entry_apply(ledger, &entry, prepared, (struct entry_hashes){NULL, NULL}, &effects, note);
+    ledger_prepared_destroy(prepared);
+    ledger_effects_deinit(&effects);
+    return err;
+}
+
+void ledger_parallel(struct ledger *ledger, const struct parallel *parallel)
+{
+    state_parallel(ledger->state, parallel);
 }
 
 enum err ledger_make_seal(const struct ledger *ledger, uint64_t time_ms, struct buf *out)

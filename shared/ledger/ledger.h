@@ -27,6 +27,8 @@
 #define LEDGER_ENTRY_MAX 524288u                  /* bytes of one log entry: 512 KiB */
 #define LEDGER_BATCH_BLOB_MAX (8u << 20)          /* bytes of a receipt or share batch */
 #define LEDGER_BATCH_ITEMS_MAX 1024               /* receipts or share sets in a batch */
+#define LEDGER_TRANSFERS_MAX 8190                 /* transfers of one TransferBatch */
+#define LEDGER_TRANSFER_SIZE 48                   /* bytes of one: receiver and amount */
 #define LEDGER_LEGS_MAX 65536                     /* legs of one entry */
 #define LEDGER_GENESIS_MAX (4u << 20)             /* bytes of a genesis file */
 #define LEDGER_ALLOCATIONS_MAX 10000              /* in a genesis file */
@@ -42,7 +44,7 @@
 #define LEDGER_TOKENS_MAX 1000000                 /* prompt or completion tokens of one receipt */
 #define LEDGER_GRANT_MS_MAX UINT64_C(31622400000) /* 366 days: the furthest expiry of a grant */
 #define LEDGER_CLAIM_MS UINT64_C(86400000)        /* a claim this old no longer binds a job */
-#define LEDGER_EXPIRE_MAX 4096                    /* receipts a single seal sends to treasuries */
+#define LEDGER_EXPIRE_MAX 131072                  /* receipts a single seal sends to treasuries */
 #define LEDGER_WITNESSES_MAX 16                   /* in a genesis file */
 #define LEDGER_WITNESS_NAME_MAX 128               /* bytes of a witness's key name */
 #define LEDGER_SHARE_TOTAL UINT32_C(1000000000)
@@ -227,6 +229,7 @@ struct ledger_receipt {
     uint64_t number;
     char adapter[LEDGER_NAME_MAX + 1];
     struct amount fee;
+    uint64_t split;           /* of 10,000 parts, 16 bits each: the split in force when charged */
     struct amount pending;    /* the contributors' part, while it waits for shares; then 0 */
     bool waiting;             /* for its share set */
     uint64_t charged_index;   /* entry */
@@ -296,6 +299,31 @@ void ledger_effects_deinit(struct ledger_effects *effects);
 MUST_USE enum err ledger_apply(struct ledger *ledger, struct bytes entry,
                                const struct ledger_blobs *blobs, struct ledger_effects *effects,
                                struct note *note);
+
+/* The same in two parts. The first needs no state: it decodes, hashes and checks signatures, the batch's
+ * bytes included, so many entries can be prepared at once on many threads (blobs->get must allow it).
+ * What is wrong with the bytes is kept and said when they are applied. blobs, bytes: for the call. */
+struct ledger_prepared;
+struct ledger_prepared *ledger_prepare_entry(const struct digest *chain_id, struct bytes entry,
+                                             const struct ledger_blobs *blobs);
+MUST_USE enum err ledger_apply_prepared(struct ledger *ledger,
+                                        const struct ledger_prepared *prepared,
+                                        struct ledger_effects *effects, struct note *note);
+/* Prepares a transaction that is no entry yet, for ledger_sequence. */
+struct ledger_prepared *ledger_prepare_tx(const struct digest *chain_id, struct bytes signed_tx,
+                                          const struct ledger_blobs *blobs);
+/* The sequencer's whole work: appends to out_entry the next entry around a prepared transaction, as
+ * ledger_make_entry does, and applies it. On an error out_entry may hold what is of no use. */
+MUST_USE enum err ledger_sequence(struct ledger *ledger, const struct ledger_prepared *prepared,
+                                  uint64_t time_ms, struct buf *out_entry,
+                                  struct ledger_effects *effects, struct note *note);
+/* The id of the transaction; NULL: the bytes are no transaction (or a seal). */
+const struct digest *ledger_prepared_tx(const struct ledger_prepared *prepared);
+void ledger_prepared_destroy(struct ledger_prepared *prepared); /* NULL is fine */
+
+/* Whose cores compute state and postings roots; borrowed. At first: the caller's thread alone. */
+struct parallel;
+void ledger_parallel(struct ledger *ledger, const struct parallel *parallel);
 
 /* Would this transaction, as the next entry at time_ms (raised to the last entry's), be applied? The
  * ledger stays as it is. Errors as ledger_apply. */

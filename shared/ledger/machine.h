@@ -29,11 +29,32 @@ struct ledger {
     uint64_t epoch;                       /* of entries we make; no part of the state */
 };
 
+/* What an entry or transaction is, apart from any state: prepare.c. */
+struct ledger_prepared {
+    enum err err; /* the bytes can never be applied (or a batch is not at hand): why */
+    struct note note;
+    bool is_entry; /* the next three hold */
+    Openledger__V1__Entry *entry;
+    struct digest entry_hash;
+    struct digest entry_leaf;
+    struct buf signed_bytes;             /* a transaction's own, when it is no entry yet */
+    Openledger__V1__SignedTx *signed_tx; /* NULL: a seal, or err */
+    Openledger__V1__TxBody *body;
+    size_t signed_size; /* bytes of the serialised SignedTx */
+    struct digest tx;
+    bool signature_fits[LEDGER_SIGNATURES_MAX];
+    struct settle_batch *batch; /* settlement transactions: settle.h */
+};
+/* Fetches and checks the batch of a settlement transaction; what is wrong with it is kept. */
+void settle_prepare(struct ledger_prepared *prepared, const struct digest *chain_id,
+                    const struct ledger_blobs *blobs);
+void settle_prepared_free(struct ledger_prepared *prepared);
+
 /* One entry while it is being applied. */
 struct step {
     struct ledger *ledger;
     struct state *state;
-    const struct ledger_blobs *blobs;
+    const struct ledger_prepared *prepared;
     struct ledger_effects *effects;
     struct note *note;
     uint64_t index;
@@ -52,6 +73,10 @@ MUST_USE enum err step_pay(struct step *step, const struct account_id *from,
 MUST_USE enum err step_leg(struct step *step, const struct account_id *account, bool credit,
                            struct amount amount, const char *reason,
                            const struct digest *reference);
+/* A credit leg where the caller has looked up the account already (NULL: it is new); amount > 0. */
+MUST_USE enum err step_credit(struct step *step, const struct ledger_account *found,
+                              const struct account_id *id, struct amount amount,
+                              const char *reason);
 /* Notes that this receipt was touched, for indexes. */
 void step_receipt(struct step *step, const struct digest *receipt);
 
@@ -112,7 +137,8 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(DELEGATE_VOTES, delegate_votes, DelegateVotes)                                               \
     X(QUEUE_PROPOSAL, queue_proposal, QueueProposal)                                               \
     X(EXECUTE_PROPOSAL, execute_proposal, ExecuteProposal)                                         \
-    X(CANCEL_PROPOSAL, cancel_proposal, CancelProposal)
+    X(CANCEL_PROPOSAL, cancel_proposal, CancelProposal)                                            \
+    X(TRANSFER_BATCH, transfer_batch, TransferBatch)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \
     enum err rule_##lower(struct step *step, const Openledger__V1__##Message *action);

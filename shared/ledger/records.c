@@ -154,12 +154,19 @@ static const struct field LEASE[] = {
     FIELD(U64, ledger_lease, next_number),
 };
 static const struct field RECEIPT[] = {
-    FIELD(BYTES, ledger_receipt, id),         FIELD(BYTES, ledger_receipt, batch),
-    FIELD(BYTES, ledger_receipt, grant),      FIELD(U32, ledger_receipt, lease),
-    FIELD(U64, ledger_receipt, number),       FIELD(TEXT, ledger_receipt, adapter),
-    FIELD(AMOUNT, ledger_receipt, fee),       FIELD(AMOUNT, ledger_receipt, pending),
-    FIELD(BOOL, ledger_receipt, waiting),     FIELD(U64, ledger_receipt, charged_index),
-    FIELD(U64, ledger_receipt, shared_index), FIELD(U64, ledger_receipt, deadline_height),
+    FIELD(BYTES, ledger_receipt, id),
+    FIELD(BYTES, ledger_receipt, batch),
+    FIELD(BYTES, ledger_receipt, grant),
+    FIELD(U32, ledger_receipt, lease),
+    FIELD(U64, ledger_receipt, number),
+    FIELD(TEXT, ledger_receipt, adapter),
+    FIELD(AMOUNT, ledger_receipt, fee),
+    FIELD(U64, ledger_receipt, split),
+    FIELD(AMOUNT, ledger_receipt, pending),
+    FIELD(BOOL, ledger_receipt, waiting),
+    FIELD(U64, ledger_receipt, charged_index),
+    FIELD(U64, ledger_receipt, shared_index),
+    FIELD(U64, ledger_receipt, deadline_height),
 };
 static const struct field TX[] = {
     FIELD(BYTES, state_tx, id),

@@ -154,7 +154,7 @@ struct amount ledger_spendable(const struct ledger *ledger, const struct ledger_
     return spendable_at(account, ledger->head.time_ms);
 }
 
-static void leg_record(struct step *step, const struct ledger_leg *leg)
+static struct ledger_leg *leg_next(struct step *step)
 {
     struct ledger_effects *effects = step->effects;
     if (effects->leg_count == effects->leg_capacity) {
@@ -162,7 +162,7 @@ static void leg_record(struct step *step, const struct ledger_leg *leg)
         effects->legs = realloc(effects->legs, effects->leg_capacity * sizeof *effects->legs);
         CHECK(effects->legs != NULL);
     }
-    effects->legs[effects->leg_count++] = *leg;
+    return &effects->legs[effects->leg_count++];
 }
 
 void step_receipt(struct step *step, const struct digest *receipt)
@@ -178,48 +178,75 @@ void step_receipt(struct step *step, const struct digest *receipt)
     effects->receipts[effects->receipt_count++] = *receipt;
 }
 
+static enum err leg_room(struct step *step)
+{
+    return step->effects->leg_count < LEDGER_LEGS_MAX
+               ? ERR_OK
+               : note_set(step->note, ERR_LIMIT, "the entry has more than %d legs",
+                          LEDGER_LEGS_MAX);
+}
+
+enum err step_credit(struct step *step, const struct ledger_account *found,
+                     const struct account_id *id, struct amount amount, const char *reason)
+{
+    struct ledger_account *account;
+    enum err err = leg_room(step);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (found == NULL) {
+        const struct ledger_account fresh = {.id = *id, .first_index = step->index};
+        account = state_add(step->state, STATE_ACCOUNT, &fresh);
+    } else {
+        account = state_edit(step->state, found);
+    }
+    /* The whole supply fits 128 bits with room to spare. */
+    CHECK(amount_add(account->balance, amount, &account->balance) == ERR_OK);
+    struct ledger_leg *leg = leg_next(step);
+    leg->account = *id;
+    leg->credit = true;
+    leg->amount = amount;
+    leg->reason = reason;
+    leg->has_reference = false;
+    return ERR_OK;
+}
+
+static enum err step_debit(struct step *step, const struct ledger_account *found,
+                           const struct account_id *id, struct amount amount, const char *reason)
+{
+    enum err err = leg_room(step);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct amount spendable = found == NULL ? AMOUNT_ZERO : spendable_at(found, step->time_ms);
+    if (amount_compare(spendable, amount) < 0) {
+        char has[AMOUNT_TEXT_SIZE];
+        char needs[AMOUNT_TEXT_SIZE];
+        return note_set(step->note, ERR_FUNDS, "account %s can spend %s OPEN, %s is needed",
+                        short_hex(id->bytes).text, amount_format(spendable, has),
+                        amount_format(amount, needs));
+    }
+    struct ledger_account *account = state_edit(step->state, found);
+    CHECK(amount_sub(account->balance, amount, &account->balance) == ERR_OK);
+    *leg_next(step) = (struct ledger_leg){.account = *id, .amount = amount, .reason = reason};
+    return ERR_OK;
+}
+
 enum err step_leg(struct step *step, const struct account_id *id, bool credit, struct amount amount,
                   const char *reason, const struct digest *reference)
 {
     if (amount_is_zero(amount)) {
         return ERR_OK;
     }
-    if (step->effects->leg_count == LEDGER_LEGS_MAX) {
-        return note_set(step->note, ERR_LIMIT, "the entry has more than %d legs", LEDGER_LEGS_MAX);
-    }
     const struct ledger_account *found = ledger_account(step->ledger, id);
-    struct ledger_account *account;
-    if (credit) {
-        if (found == NULL) {
-            const struct ledger_account fresh = {.id = *id, .first_index = step->index};
-            account = state_add(step->state, STATE_ACCOUNT, &fresh);
-        } else {
-            account = state_edit(step->state, found);
-        }
-        /* The whole supply fits 128 bits with room to spare. */
-        CHECK(amount_add(account->balance, amount, &account->balance) == ERR_OK);
-    } else {
-        struct amount spendable = found == NULL ? AMOUNT_ZERO : spendable_at(found, step->time_ms);
-        if (amount_compare(spendable, amount) < 0) {
-            char has[AMOUNT_TEXT_SIZE];
-            char needs[AMOUNT_TEXT_SIZE];
-            return note_set(step->note, ERR_FUNDS, "account %s can spend %s OPEN, %s is needed",
-                            short_hex(id->bytes).text, amount_format(spendable, has),
-                            amount_format(amount, needs));
-        }
-        account = state_edit(step->state, found);
-        CHECK(amount_sub(account->balance, amount, &account->balance) == ERR_OK);
+    enum err err = credit ? step_credit(step, found, id, amount, reason)
+                          : step_debit(step, found, id, amount, reason);
+    if (err == ERR_OK && reference != NULL) {
+        struct ledger_leg *leg = &step->effects->legs[step->effects->leg_count - 1];
+        leg->has_reference = true;
+        leg->reference = *reference;
     }
-    struct ledger_leg leg = {.account = *id,
-                             .credit = credit,
-                             .amount = amount,
-                             .reason = reason,
-                             .has_reference = reference != NULL};
-    if (reference != NULL) {
-        leg.reference = *reference;
-    }
-    leg_record(step, &leg);
-    return ERR_OK;
+    return err;
 }
 
 enum err step_pay(struct step *step, const struct account_id *from, const struct account_id *to,
