@@ -190,28 +190,14 @@ static enum err trace_wanted(struct cli *cli, const struct verify *verify,
     return given == 1 ? cli_parse_leg(cli, payout, &out->entry, &out->leg) : ERR_OK;
 }
 
-/* Replays everything, and tells what concerns one thing; for a payout of a receipt, that receipt too. */
-static enum err tell(struct cli *cli, struct verify *verify, struct verify_trace_options *options)
+/* Replays everything, and tells what concerns one thing. */
+static enum err tell(struct cli *cli, struct verify *verify,
+                     const struct verify_trace_options *options)
 {
     struct buf text;
-    struct digest receipt;
     buf_init(&text, 1U << 30);
     verify->trace = verify_trace_create(options);
     enum err err = verify->trace == NULL ? ERR_NO_MEMORY : run(verify, 0, true, &cli->note);
-    if (err == ERR_OK && options->kind == TRACE_PAYOUT &&
-        verify_trace_reference(verify->trace, &receipt)) {
-        if (!cli->json) {
-            err = verify_trace_tell(verify->trace, &verify->ledger, false, &text, &cli->note);
-            (void)buf_append_text(&text, "it is of a receipt:\n");
-        }
-        options->kind = TRACE_RECEIPT;
-        options->receipt = receipt;
-        verify_trace_destroy(verify->trace);
-        verify->trace = verify_trace_create(options);
-        err = err != ERR_OK           ? err
-              : verify->trace == NULL ? ERR_NO_MEMORY
-                                      : run(verify, 0, true, &cli->note);
-    }
     err = err != ERR_OK
               ? err
               : verify_trace_tell(verify->trace, &verify->ledger, cli->json, &text, &cli->note);

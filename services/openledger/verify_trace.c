@@ -19,6 +19,7 @@ struct step {
     uint64_t index, height; /* height 0: not sealed */
     const char *kind;       /* of the transaction */
     bool is_leg;
+    bool of_receipt; /* the leg is one receipt's part of leg_number */
     struct ledger_leg leg;
     uint32_t leg_number;
     struct amount balance; /* account traces: after the leg */
@@ -31,8 +32,6 @@ struct verify_trace {
     size_t count, capacity;
     size_t unsealed; /* steps before it have their height */
     struct amount balance;
-    bool has_reference;
-    struct digest reference;
 };
 
 struct verify_trace *verify_trace_create(const struct verify_trace_options *options)
@@ -53,12 +52,6 @@ void verify_trace_destroy(struct verify_trace *trace)
         free(trace->steps);
         free(trace);
     }
-}
-
-bool verify_trace_reference(const struct verify_trace *trace, struct digest *out_receipt)
-{
-    *out_receipt = trace->reference;
-    return trace->has_reference;
 }
 
 static enum err step_add(struct verify_trace *trace, const struct step *step, struct note *note)
@@ -100,7 +93,7 @@ static bool wanted(const struct verify_trace *trace, const struct ledger_effects
     case TRACE_ACCOUNT:
         return account_id_equal(&leg->account, &options->account);
     case TRACE_RECEIPT:
-        return leg->has_reference && digest_equal(&leg->reference, &options->receipt);
+        return false; /* the ledger's legs are of a whole batch; receipts_look derives its own */
     case TRACE_PAYOUT:
         return effects->index == options->entry && number == options->leg;
     }
@@ -125,25 +118,20 @@ static enum err legs_look(struct verify_trace *trace, const struct ledger_effect
                                   : amount_sub(trace->balance, step.leg.amount, &trace->balance);
         }
         step.balance = trace->balance;
-        if (step.leg.has_reference) {
-            trace->has_reference = true;
-            trace->reference = step.leg.reference;
-        }
         err = err ? err : step_add(trace, &step, note);
     }
     return err;
 }
 
-/* The shares that the entry's batch gives for our receipt. */
-static enum err shares_look(struct verify_trace *trace, const struct ledger *ledger,
-                            const struct ledger_effects *effects, struct bytes entry_bytes,
+/* The share batch that an entry settles: its bytes, checked again. Free with free_unpacked. */
+static enum err shares_open(struct verify_trace *trace, const struct ledger *ledger,
+                            struct bytes entry_bytes, Openledger__V1__ShareBatch **out_batch,
                             struct note *note)
 {
     struct blob_store *blobs = NULL;
     struct ledger_head head;
     struct digest name;
     struct buf bytes;
-    Openledger__V1__ShareBatch *batch = NULL;
     ledger_head(ledger, &head);
     buf_init(&bytes, LEDGER_BATCH_BLOB_MAX);
     Openledger__V1__Entry *entry =
@@ -158,33 +146,7 @@ static enum err shares_look(struct verify_trace *trace, const struct ledger *led
     enum err err = digest_from_bytes(ledger_bytes(body->settle_shares->batch), &name);
     err = err ? err : blob_open(trace->options.blob_folder, &blobs, note);
     err = err ? err : blob_get(blobs, &name, &bytes, note);
-    err = err ? err : ledger_share_batch_verify(buf_bytes(&bytes), &head.chain_id, &batch, note);
-    for (size_t i = 0; err == ERR_OK && i < batch->n_sets; i++) {
-        Openledger__V1__ShareSet *set = NULL;
-        err = ledger_share_set_decode(ledger_bytes(batch->sets[i]), &set, note);
-        if (err == ERR_OK &&
-            bytes_equal(ledger_bytes(set->receipt), digest_bytes(&trace->options.receipt))) {
-            struct buf text;
-            buf_init(&text, 1U << 20);
-            (void)buf_printf(&text, "%zu contributors share, %.6f %% goes to nobody's row",
-                             set->n_shares, (double)set->unearned_ppb / 1e7);
-            for (size_t k = 0; k < set->n_shares; k++) {
-                struct account_id id;
-                char who[ACCOUNT_ID_TEXT_SIZE];
-                memcpy(id.bytes, set->shares[k]->account.data, ACCOUNT_ID_SIZE);
-                (void)buf_printf(&text, "; %s %.6f %%", account_id_format(&id, who),
-                                 (double)set->shares[k]->share_ppb / 1e7);
-            }
-            err = detail_add(trace, effects, &text, note);
-            buf_deinit(&text);
-        }
-        if (set != NULL) {
-            openledger__v1__share_set__free_unpacked(set, NULL);
-        }
-    }
-    if (batch != NULL) {
-        openledger__v1__share_batch__free_unpacked(batch, NULL);
-    }
+    err = err ? err : ledger_share_batch_verify(buf_bytes(&bytes), &head.chain_id, out_batch, note);
     openledger__v1__tx_body__free_unpacked(body, NULL);
     openledger__v1__signed_tx__free_unpacked(tx, NULL);
     openledger__v1__entry__free_unpacked(entry, NULL);
@@ -193,32 +155,121 @@ static enum err shares_look(struct verify_trace *trace, const struct ledger *led
     return err;
 }
 
-/* That the entry charges or shares our receipt. */
+static enum err share_set_tell(struct verify_trace *trace, const struct ledger_effects *effects,
+                               struct bytes share_set, struct note *note)
+{
+    Openledger__V1__ShareSet *set = NULL;
+    enum err err = ledger_share_set_decode(share_set, &set, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct buf text;
+    buf_init(&text, 1U << 20);
+    (void)buf_printf(&text, "%zu contributors share, %.6f %% goes to nobody's row", set->n_shares,
+                     (double)set->unearned_ppb / 1e7);
+    for (size_t k = 0; k < set->n_shares; k++) {
+        struct account_id id;
+        char who[ACCOUNT_ID_TEXT_SIZE];
+        memcpy(id.bytes, set->shares[k]->account.data, ACCOUNT_ID_SIZE);
+        (void)buf_printf(&text, "; %s %.6f %%", account_id_format(&id, who),
+                         (double)set->shares[k]->share_ppb / 1e7);
+    }
+    err = detail_add(trace, effects, &text, note);
+    buf_deinit(&text);
+    openledger__v1__share_set__free_unpacked(set, NULL);
+    return err;
+}
+
+static enum err charge_tell(struct verify_trace *trace, const struct ledger_effects *effects,
+                            const struct ledger_receipt *receipt, struct note *note)
+{
+    struct buf text;
+    char hex[2 * DIGEST_SIZE + 1];
+    char fee[AMOUNT_TEXT_SIZE];
+    buf_init(&text, DETAIL_SIZE);
+    (void)buf_printf(&text, "receipt %llu of its lease, adapter %s, fee %s OPEN, in batch %s",
+                     (unsigned long long)receipt->number, receipt->adapter,
+                     amount_format(receipt->fee, fee),
+                     hex_encode(receipt->batch.bytes, DIGEST_SIZE, hex));
+    enum err err = detail_add(trace, effects, &text, note);
+    buf_deinit(&text);
+    return err;
+}
+
+/* The number of the entry's leg that one receipt's own leg was netted into. */
+static uint32_t netted_into(const struct ledger_effects *effects, const struct ledger_leg *own)
+{
+    uint32_t number = 0;
+    while (number < effects->leg_count &&
+           (effects->legs[number].credit != own->credit ||
+            strcmp(effects->legs[number].reason, own->reason) != 0 ||
+            !account_id_equal(&effects->legs[number].account, &own->account))) {
+        number++;
+    }
+    CHECK(number < effects->leg_count);
+    return number;
+}
+
+/* What one receipt by itself did in this entry: all of it, or what went into the payout. */
 static enum err receipt_look(struct verify_trace *trace, const struct ledger *ledger,
-                             const struct ledger_effects *effects, struct bytes entry,
+                             const struct ledger_effects *effects,
+                             const struct ledger_receipt *receipt, struct bytes share_set,
                              struct note *note)
 {
+    struct ledger_receipt_legs legs;
+    bool charges = receipt->charged_index == effects->index;
+    enum err err = ledger_receipt_legs(ledger, receipt, share_set, &legs, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (trace->options.kind == TRACE_RECEIPT) {
+        err = charges              ? charge_tell(trace, effects, receipt, note)
+              : share_set.size > 0 ? share_set_tell(trace, effects, share_set, note)
+                                   : ERR_OK;
+    }
+    size_t end = charges ? legs.charge_count : legs.count;
+    for (size_t i = charges ? 0 : legs.charge_count; i < end && err == ERR_OK; i++) {
+        const struct step step = {.index = effects->index,
+                                  .kind = ledger_kind_name(effects->kind),
+                                  .is_leg = true,
+                                  .of_receipt = true,
+                                  .leg = legs.items[i],
+                                  .leg_number = netted_into(effects, &legs.items[i])};
+        if (trace->options.kind == TRACE_RECEIPT || step.leg_number == trace->options.leg) {
+            err = step_add(trace, &step, note);
+        }
+    }
+    ledger_receipt_legs_free(&legs);
+    return err;
+}
+
+/* The entry's receipts, as far as they concern us. */
+static enum err receipts_look(struct verify_trace *trace, const struct ledger *ledger,
+                              const struct ledger_effects *effects, struct bytes entry,
+                              struct note *note)
+{
+    Openledger__V1__ShareBatch *batch = NULL;
+    bool payout = trace->options.kind == TRACE_PAYOUT && effects->index == trace->options.entry;
     enum err err = ERR_OK;
     for (size_t i = 0; i < effects->receipt_count && err == ERR_OK; i++) {
-        if (!digest_equal(&effects->receipts[i], &trace->options.receipt)) {
+        const struct digest *id = &effects->receipts[i];
+        struct bytes share_set = {NULL, 0};
+        if (!payout && !digest_equal(id, &trace->options.receipt)) {
             continue;
         }
-        const struct ledger_receipt *receipt = ledger_receipt(ledger, &trace->options.receipt);
+        const struct ledger_receipt *receipt = ledger_receipt(ledger, id);
         CHECK(receipt != NULL);
         if (effects->kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_SHARES) {
-            err = shares_look(trace, ledger, effects, entry, note);
-            continue;
+            err = batch == NULL ? shares_open(trace, ledger, entry, &batch, note) : ERR_OK;
+            if (err == ERR_OK) {
+                CHECK(batch->n_sets == effects->receipt_count); /* and in the same order */
+                share_set = ledger_bytes(batch->sets[i]);
+            }
         }
-        struct buf text;
-        char hex[2 * DIGEST_SIZE + 1];
-        char fee[AMOUNT_TEXT_SIZE];
-        buf_init(&text, DETAIL_SIZE);
-        (void)buf_printf(&text, "receipt %llu of its lease, adapter %s, fee %s OPEN, in batch %s",
-                         (unsigned long long)receipt->number, receipt->adapter,
-                         amount_format(receipt->fee, fee),
-                         hex_encode(receipt->batch.bytes, DIGEST_SIZE, hex));
-        err = detail_add(trace, effects, &text, note);
-        buf_deinit(&text);
+        err = err ? err : receipt_look(trace, ledger, effects, receipt, share_set, note);
+    }
+    if (batch != NULL) {
+        openledger__v1__share_batch__free_unpacked(batch, NULL);
     }
     return err;
 }
@@ -242,10 +293,10 @@ enum err verify_trace_entry(void *context, const struct ledger *ledger,
             }
         }
     }
-    if (err == ERR_OK && trace->options.kind == TRACE_RECEIPT) {
-        err = receipt_look(trace, ledger, effects, entry, note);
-    }
     err = err ? err : legs_look(trace, effects, note);
+    if (err == ERR_OK && trace->options.kind != TRACE_ACCOUNT) {
+        err = receipts_look(trace, ledger, effects, entry, note);
+    }
     if (err == ERR_OK && effects->kind == LEDGER_KIND_SEAL) {
         ledger_head(ledger, &head);
         for (; trace->unsealed < trace->count; trace->unsealed++) {
@@ -262,6 +313,7 @@ static void tell_text(const struct verify_trace *trace, const struct step *step,
     char id[ACCOUNT_ID_TEXT_SIZE];
     char amount[AMOUNT_TEXT_SIZE];
     char balance[AMOUNT_TEXT_SIZE];
+    char hex[2 * DIGEST_SIZE + 1];
     (void)buf_printf(out, "block %llu, entry %llu, %s: ", (unsigned long long)step->height,
                      (unsigned long long)step->index, step->kind);
     if (!step->is_leg) {
@@ -274,6 +326,9 @@ static void tell_text(const struct verify_trace *trace, const struct step *step,
                      step->leg.reason);
     if (trace->options.kind == TRACE_ACCOUNT) {
         (void)buf_printf(out, ", balance %s", amount_format(step->balance, balance));
+    } else if (trace->options.kind == TRACE_PAYOUT && step->of_receipt) {
+        (void)buf_printf(out, ", of receipt %s",
+                         hex_encode(step->leg.reference.bytes, DIGEST_SIZE, hex));
     }
     (void)buf_append_text(out, "\n");
 }
@@ -294,6 +349,7 @@ static void tell_json(const struct verify_trace *trace, const struct step *step,
         json_put_bool(writer, "credit", step->leg.credit);
         json_put_text(writer, "amount", amount_format(step->leg.amount, amount));
         json_put_text(writer, "reason", step->leg.reason);
+        json_put_bool(writer, "ofReceipt", step->of_receipt);
         json_put_text(writer, "reference",
                       step->leg.has_reference
                           ? hex_encode(step->leg.reference.bytes, DIGEST_SIZE, hex)

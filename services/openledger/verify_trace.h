@@ -1,5 +1,8 @@
 /* verify_trace.h - what a whole replay says about one account, receipt or payout, step by step.
  *
+ * Settlement posts one leg for what a whole batch does to an account, so a receipt's own legs are derived again from
+ * its share set; a payout is told with the part of every receipt that was netted into it.
+ *
  * Collects while verify_ledger() replays, so every step told was checked: the transaction's signatures, its legs,
  * the block that has it, and at the end the checkpoint over that block. */
 #pragma once
@@ -29,9 +32,6 @@ void verify_trace_destroy(struct verify_trace *trace); /* NULL is fine */
 MUST_USE enum err verify_trace_entry(void *context, const struct ledger *ledger,
                                      const struct ledger_effects *effects, struct bytes entry,
                                      struct note *note);
-
-/* The receipt that a payout refers to; false: none, or the payout was not met. */
-bool verify_trace_reference(const struct verify_trace *trace, struct digest *out_receipt);
 
 /* After the replay: appends the steps as text or JSON. ERR_NOT_FOUND: nothing was met. */
 MUST_USE enum err verify_trace_tell(const struct verify_trace *trace,

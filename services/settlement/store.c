@@ -10,18 +10,17 @@
 #include "shared/store/store.h"
 
 enum table {
-    TABLE_META,       /* "mark", "snapshot" */
-    TABLE_TXS,        /* tx -> index */
-    TABLE_LEGS,       /* index, leg -> Posting */
-    TABLE_ACCOUNTS,   /* account, index -> nothing */
-    TABLE_REFERENCES, /* reference, index, leg -> nothing */
-    TABLE_HEADERS,    /* height -> BlockHeader */
-    TABLE_PARKED,     /* batch -> reason */
+    TABLE_META,     /* "mark", "snapshot" */
+    TABLE_TXS,      /* tx -> index */
+    TABLE_LEGS,     /* index, leg -> Posting */
+    TABLE_ACCOUNTS, /* account, index -> nothing */
+    TABLE_HEADERS,  /* height -> BlockHeader */
+    TABLE_PARKED,   /* batch -> reason */
     TABLE_COUNT
 };
 
-static const char *const TABLES[TABLE_COUNT] = {"meta",       "txs",     "legs",  "accounts",
-                                                "references", "headers", "parked"};
+static const char *const TABLES[TABLE_COUNT] = {"meta",     "txs",     "legs",
+                                                "accounts", "headers", "parked"};
 static const uint8_t NOTHING = 1; /* a value that says only: the key is there */
 
 struct settlement_store {
@@ -146,10 +145,6 @@ static enum err index_leg(struct settlement_store *store, uint64_t index, uint32
     if (err == ERR_OK) {
         key = key_of(leg->account.bytes, index, false, 0);
         err = put(store, TABLE_ACCOUNTS, &key, nothing, note);
-    }
-    if (err == ERR_OK && leg->has_reference) {
-        key = key_of(leg->reference.bytes, index, true, number);
-        err = put(store, TABLE_REFERENCES, &key, nothing, note);
     }
     return err;
 }
@@ -304,37 +299,6 @@ enum err settlement_store_legs(struct settlement_store *store, uint64_t first, u
                 break;
             }
             err = visit(context, index, (uint32_t)number_at(key.data + 8, 4), value);
-        }
-    }
-    store_cursor_close(cursor);
-    read_end(store, txn);
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
-}
-
-enum err settlement_store_references(struct settlement_store *store, const struct digest *reference,
-                                     settlement_store_visit *visit, void *context)
-{
-    struct store_txn *txn;
-    struct store_cursor *cursor = NULL;
-    struct bytes key;
-    struct bytes value;
-    struct key begin = key_of(reference->bytes, 0, true, 0);
-    enum err err = read_begin(store, &txn);
-    if (err != ERR_OK) {
-        return err;
-    }
-    err = store_cursor_open(txn, TABLE_REFERENCES, key_bytes(&begin), false, &cursor, NULL);
-    while (err == ERR_OK) {
-        err = store_cursor_next(cursor, &key, &value, NULL);
-        if (err == ERR_OK) {
-            if (memcmp(key.data, reference->bytes, DIGEST_SIZE) != 0) {
-                break;
-            }
-            struct bytes posting;
-            const uint8_t *at = key.data + DIGEST_SIZE;
-            err = store_get(txn, TABLE_LEGS, bytes_of(at, 12), &posting, NULL);
-            err = err ? err
-                      : visit(context, number_at(at, 8), (uint32_t)number_at(at + 8, 4), posting);
         }
     }
     store_cursor_close(cursor);

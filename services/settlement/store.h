@@ -19,7 +19,7 @@ void settlement_store_close(struct settlement_store *store); /* NULL is fine */
 MUST_USE enum err settlement_store_clear(struct settlement_store *store, struct note *note);
 MUST_USE enum err settlement_store_commit(struct settlement_store *store, struct note *note);
 
-/* Indexes what an entry did: its transaction, legs, accounts, references, header. */
+/* Indexes what an entry did: its transaction, legs, accounts, header. */
 MUST_USE enum err settlement_store_index(struct settlement_store *store,
                                          const struct ledger_effects *effects, struct note *note);
 
@@ -51,10 +51,6 @@ typedef enum err settlement_store_visit(void *context, uint64_t index, uint32_t 
 MUST_USE enum err settlement_store_legs(struct settlement_store *store, uint64_t first,
                                         uint64_t last, settlement_store_visit *visit,
                                         void *context);
-/* The same for all postings that refer to reference, oldest first. */
-MUST_USE enum err settlement_store_references(struct settlement_store *store,
-                                              const struct digest *reference,
-                                              settlement_store_visit *visit, void *context);
 /* Entries that touch account, newest first, before index before (0: from the newest), at most max. */
 MUST_USE enum err settlement_store_account(struct settlement_store *store,
                                            const struct account_id *account, uint64_t before,

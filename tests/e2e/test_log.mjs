@@ -173,6 +173,12 @@ const tests = {
     assert.ok(told.steps.some(step => step.kind === 'settle_receipts' && /fee /.test(step.detail ?? '')))
     assert.ok(told.steps.some(step => step.kind === 'settle_shares' && /contributors share/.test(step.detail ?? '')))
     assert.ok(told.steps.every(step => step.block > 0))
+    const units = (steps, credit) => steps.filter(step => step.ofReceipt && step.credit === credit).reduce((sum, { amount }) => { const [whole, part = ''] = amount.split('.'); return sum + BigInt(whole + part.padEnd(18, '0')) }, 0n)
+    assert.ok(units(told.steps, true) > 0n && units(told.steps, true) === units(told.steps, false))
+    const own = told.steps.find(step => step.credit && step.reason === 'fee.contributor')
+    const paid = JSON.parse(stack.cli(...dir, '--payout', `${own.entry}:${own.leg}`, '--json')).steps
+    assert.ok(paid.some(step => step.ofReceipt && step.reference === receipt && step.amount === own.amount))
+    assert.equal(units(paid, true), units([{ ...paid.find(step => !step.ofReceipt), ofReceipt: true }], true)) /* its parts are the whole */
     const account = JSON.parse(stack.cli(...dir, '--account', stack.account.contributor, '--json'))
     const { balance } = await stack.rpc('Settlement/GetAccount', { account: raw(accountHex(stack.account.contributor)).toString('base64') })
     assert.equal(account.balance, balance)
