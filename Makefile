@@ -192,7 +192,7 @@ sim: $(BUILD)/tests/sim/sim ## SEEDS (10,000) histories of the ledger's replicas
 # kernels/cuda on the CPU: the same .cu files, compiled as C++ for the runner in tests/simt, always under
 # ASan, with the tests that hold every backend to the scalar bits. 
 SIMT := build/simt
-SIMT_TESTS := $(addprefix $(SIMT)/,test_kernels test_kernels_products)
+SIMT_TESTS := $(addprefix $(SIMT)/,test_device test_kernels test_kernels_products)
 SIMT_FLAGS := -D_GNU_SOURCE -DOPENLEDGER_CUDA -DOPENLEDGER_SIMT -Itests/simt -I. -g -O1 -ffp-contract=off \
   -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -MD -MP
 SIMT_LIB := $(patsubst %,$(SIMT)/%.o,$(basename $(sort $(wildcard shared/base/*.c kernels/*.c kernels/c*/*.c kernels/cuda/*.cu) \
@@ -209,9 +209,23 @@ $(SIMT)/%.o: %.cc
 $(SIMT)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -Wno-unknown-pragmas -x c++ -c $< -o $@
+$(SIMT)/test_device: $(SIMT)/tests/simt/test_device.o
 $(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
 $(SIMT_TESTS): $(SIMT_LIB)
 	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -lm -pthread -o $@
+
+# The same tests on a real device.
+GPU_TESTS := $(if $(CUDA),$(addprefix $(BUILD)/tests/,simt/test_device unit/test_kernels unit/test_kernels_products))
+$(BUILD)/tests/simt/test_device: $(BUILD)/tests/simt/test_device.o $(BUILD)/libharness.a $(LIB)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_check) $(LIBS) -o $@
+test-gpu: $(GPU_TESTS) ## compare kernels/cuda on a GPU with the scalar bits
+ifeq ($(CUDA),)
+	@echo "SKIP: built without CUDA (nvcc not found, CUDA= or a sanitizer)"
+else
+	$(Q)$(BUILD)/tests/simt/test_device >$(BUILD)/tests/simt/log 2>&1; result=$$?; cat $(BUILD)/tests/simt/log; \
+	  [ $$result -eq 0 ] || exit; grep -q '^SKIP' $(BUILD)/tests/simt/log && exit; \
+	  for test in $(wordlist 2,3,$(GPU_TESTS)); do $$test || exit; done
+endif
 
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
@@ -270,6 +284,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests test-gpu sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz $(SIMT) -name '*.d' 2>/dev/null)
