@@ -67,7 +67,7 @@ static enum err base_build(struct lineage_base *base, const Openledger__V1__Mode
                         lm_tokenizer_vocab(base->tokenizer), shape->vocab);
     }
     lm_chat_init(&base->chat, base->tokenizer, shape->bos, shape->eos);
-    struct lm_profile profile = {.precision = "fp32"};
+    struct lm_profile profile = {.precision = lm_model_precision(base->model)};
     sha256(tokenizer, &profile.tokenizer_digest);
     sha256(bytes_of_text(LM_CHAT_TEMPLATE), &profile.template_digest);
     lm_profile_id(&profile, &base->profile);

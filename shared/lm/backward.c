@@ -26,6 +26,28 @@ static void product(const struct lm_pass *pass, size_t m, size_t n, size_t k, co
     kernels_gemm(pass->net->kernels, pass->parallel, &gemm);
 }
 
+void lm_base_back(const struct lm_pass *pass, uint32_t tensor, const float *dy, size_t rows,
+                  float *dx, bool accumulate)
+{
+    const struct lm_net *net = pass->net;
+    const struct lm_tensor *w = &net->tensors[tensor];
+    if (net->values != NULL) {
+        product(pass, rows, w->columns, w->rows, dy, net->values + w->offset, dx, accumulate);
+        return;
+    }
+    CHECK(net->matrices[tensor].back != NULL);
+    struct kernels_gemm gemm = {.m = rows,
+                                .n = w->columns,
+                                .k = w->rows,
+                                .a = {dy, w->rows, 1},
+                                .packed = net->matrices[tensor].back,
+                                .type = net->matrices[tensor].type,
+                                .c = dx,
+                                .c_stride = w->columns,
+                                .accumulate = accumulate};
+    kernels_gemm(net->kernels, pass->parallel, &gemm);
+}
+
 /* From the gradient dy at a projection's output: weight and adapter gradients, and, when dx is not
  * NULL, the gradient at its input (added when accumulate). */
 static void project_back(const struct lm_pass *pass, const struct lm_gradient *gradient,
@@ -48,7 +70,7 @@ static void project_back(const struct lm_pass *pass, const struct lm_gradient *g
         kernels_gemm(net->kernels, pass->parallel, &gemm);
     }
     if (dx != NULL) {
-        product(pass, rows, w->columns, w->rows, dy, net->values + w->offset, dx, accumulate);
+        lm_base_back(pass, lm_tensor_layer(layer, projection), dy, rows, dx, accumulate);
     }
     const struct lm_lora *lora = pass->segments[0].lora;
     if (lora == NULL || lora->modules[layer * LM_PROJECTION_COUNT + projection].a == NULL) {
@@ -76,7 +98,7 @@ static void norm_back(const struct lm_pass *pass, const struct lm_gradient *grad
         .rows = pass->rows,
         .width = net->config.hidden,
         .x = x,
-        .weight = net->values + offset,
+        .weight = lm_net_vector(net, tensor),
         .inv = inv,
         .dy = pass->acts->dnorm,
         .dx = pass->acts->dx,
@@ -157,8 +179,8 @@ static void attend_back(const struct lm_pass *pass, uint32_t layer)
     rotate_back(pass, acts->dk, config->kv_head_count);
     if (lm_has_head_norms(config)) {
         const struct lm_net *net = pass->net;
-        const float *norm_q = net->values + net->tensors[lm_tensor_layer(layer, LM_NORM_Q)].offset;
-        const float *norm_k = net->values + net->tensors[lm_tensor_layer(layer, LM_NORM_K)].offset;
+        const float *norm_q = lm_net_vector(net, lm_tensor_layer(layer, LM_NORM_Q));
+        const float *norm_k = lm_net_vector(net, lm_tensor_layer(layer, LM_NORM_K));
         heads_norm_back(pass, norm_q, config->head_count, saved->q_raw, saved->q_inv, acts->dq);
         heads_norm_back(pass, norm_k, config->kv_head_count, saved->k_raw, saved->k_inv, acts->dk);
     }

@@ -35,30 +35,58 @@ enum {
 /* One tensor's place in the weight vector. Norms and biases are 1 x columns; what the architecture
  * does not have is 0 x 0. */
 struct lm_tensor {
-    size_t offset;        /* floats into values */
-    size_t packed_offset; /* floats into packed; matrices only */
+    size_t offset;        /* floats into the weight vector */
+    size_t vector_offset; /* floats into vectors; not for matrices */
     uint32_t rows, columns;
     bool matrix; /* packed for products; decays in training */
 };
 
+/* One matrix W as products read it. */
+struct lm_matrix {
+    enum kernels_type type; /* of forward and back */
+    const void *forward;    /* panels of W^T: y = x W^T; NULL under int8 */
+    const void *back;       /* panels of W: dx = dy W; NULL: no gradients */
+    const int8_t *codes;    /* int8 only */
+    const uint16_t *scales;
+};
+
 /* Weights and tables. The weight vector holds: embedding; per layer q, k, v, o, gate, up, down,
- * attention norm, ffn norm, the biases and head norms there are; final norm; head unless tied. */
+ * attention norm, ffn norm, the biases and head norms there are; final norm; head unless tied.
+ * A net whose weights are trained has the vector itself (values); a model's net has matrices and
+ * vectors, packed once and never changed. */
 struct lm_net {
     struct lm_config config;
     const struct kernels *kernels;
     struct lm_tensor *tensors;
     uint32_t tensor_count;
-    size_t value_count;
-    float *values;    /* owned */
-    float *packed;    /* owned; NULL until lm_net_pack */
+    size_t value_count, vector_count;
+    enum lm_precision precision; /* LM_FP32 unless packed otherwise */
+    float *values;               /* owned; NULL in a model */
+    float *vectors;              /* norms and biases, owned */
+    struct lm_matrix *matrices;  /* [tensor_count], owned; they point into memory */
+    uint8_t *memory;             /* owned */
+    size_t memory_size;
     float *cos, *sin; /* [context][head_dim / 2], owned */
 };
 
-/* Allocates values (zero) and rotary tables. kernels NULL: the best of this machine. */
+/* Places tensors and computes rotary tables; no weights yet. kernels NULL: the best of this
+ * machine. */
 MUST_USE enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
                               const struct kernels *kernels, struct note *note);
 void lm_net_deinit(struct lm_net *net); /* a zeroed net is fine */
-MUST_USE enum err lm_net_pack(struct lm_net *net);
+
+/* Packs views[tensor_count] (those of tensors that are 0 x 0 are not looked at) as how says and adds
+ * every weight's fp32 bits, as stored, to sha. ERR_INVALID: a weight is not finite. */
+struct lm_view;
+struct sha256;
+MUST_USE enum err lm_net_pack(struct lm_net *net, const struct lm_view *views,
+                              const struct lm_load *how, struct sha256 *sha, struct note *note);
+
+/* One row of a matrix in fp32, as products see it. */
+void lm_net_row(const struct lm_net *net, uint32_t tensor, size_t row, float *out);
+
+/* A norm's or bias's numbers. */
+const float *lm_net_vector(const struct lm_net *net, uint32_t tensor);
 
 static inline uint32_t lm_tensor_embed(void)
 {
@@ -113,8 +141,10 @@ struct lm_model {
     struct lm_net net;
     struct digest digest;
 };
-/* Finishes a model whose net.values are filled: checks, packs, digests. */
-MUST_USE enum err lm_model_seal(struct lm_model *model, struct note *note);
+/* Makes a model of views, one per tensor of a net with this config. */
+MUST_USE enum err lm_model_make(const struct lm_config *config, const struct lm_view *views,
+                                const struct lm_load *how, struct lm_model **out,
+                                struct note *note);
 
 /* ---- activations ---- */
 
@@ -145,10 +175,12 @@ struct lm_acts {
     float *lora_u; /* B (A x), before scaling */
     float *head;   /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
     float *logits; /* [LM_HEAD_ROWS x vocab] */
+    int8_t *codes; /* int8: the input of the products at hand, quantised; else NULL */
+    float *scales;
     /* backward only */
     float *dx, *dnorm, *dwide, *dq, *dk, *dv, *sdy, *db;
 };
-MUST_USE enum err lm_acts_init(struct lm_acts *acts, const struct lm_config *config, size_t rows,
+MUST_USE enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t rows,
                                uint32_t rank, bool saved);
 void lm_acts_deinit(struct lm_acts *acts); /* a zeroed one is fine */
 
@@ -186,9 +218,9 @@ struct lm_pass {
 /* Runs all layers and the final norm: acts->final has the rows for the head. */
 void lm_forward(const struct lm_pass *pass);
 
-/* logits = rows W_head^T for `count` rows at x (row-major, hidden wide). */
-void lm_head(const struct lm_net *net, const struct parallel *parallel, const float *x,
-             size_t count, float *out_logits);
+/* acts->logits = acts->head W_head^T for its first `count` rows. */
+void lm_head(const struct lm_net *net, const struct parallel *parallel, struct lm_acts *acts,
+             size_t count);
 
 /* What the backward pass fills. */
 struct lm_gradient {
@@ -214,6 +246,10 @@ struct lm_targets {
  * acts->final goes to acts->dnorm (zero for other rows). */
 void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
              const struct lm_gradient *gradient, float *out_loss);
+
+/* dx[rows x in] (+)= dy[rows x out] W for one of the net's matrices. */
+void lm_base_back(const struct lm_pass *pass, uint32_t tensor, const float *dy, size_t rows,
+                  float *dx, bool accumulate);
 
 /* After lm_loss with a gradient: back through everything. One segment only. Destroys activations. */
 void lm_backward(const struct lm_pass *pass, const struct lm_gradient *gradient);

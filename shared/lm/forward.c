@@ -12,21 +12,48 @@
 
 static const float *weight_of(const struct lm_net *net, uint32_t layer, uint32_t which)
 {
-    return net->values + net->tensors[lm_tensor_layer(layer, which)].offset;
+    return lm_net_vector(net, lm_tensor_layer(layer, which));
 }
 
-/* y[rows x out] = x W^T. */
-static void base_product(const struct lm_net *net, const struct parallel *parallel, uint32_t tensor,
-                         const float *x, size_t rows, float *y)
+/* Under int8 the input of the products that follow is quantised once, row by row. */
+static void quantise(const struct lm_net *net, const struct parallel *parallel,
+                     struct lm_acts *acts, const float *x, size_t rows, size_t width)
+{
+    if (net->precision == LM_INT8) {
+        kernels_quantize(net->kernels, parallel, rows, width, x, width, acts->codes, acts->scales);
+    }
+}
+
+/* y[rows x out] = x W^T; under int8 of what was quantised last, which must be x. */
+static void base_product(const struct lm_net *net, const struct parallel *parallel,
+                         const struct lm_acts *acts, uint32_t tensor, const float *x, size_t rows,
+                         float *y)
 {
     const struct lm_tensor *w = &net->tensors[tensor];
+    const struct lm_matrix *matrix = net->values == NULL ? &net->matrices[tensor] : NULL;
+    if (net->precision == LM_INT8) {
+        struct kernels_gemm_int8 gemm = {
+            .m = rows,
+            .n = w->rows,
+            .k = w->columns,
+            .x_codes = acts->codes,
+            .x_scales = acts->scales,
+            .w_codes = matrix->codes,
+            .w_scales = matrix->scales,
+            .c = y,
+            .c_stride = w->rows,
+        };
+        kernels_gemm_int8(net->kernels, parallel, &gemm);
+        return;
+    }
     struct kernels_gemm gemm = {
         .m = rows,
         .n = w->rows,
         .k = w->columns,
         .a = {x, w->columns, 1},
-        .b = {net->values + w->offset, 1, w->columns},
-        .packed = net->packed == NULL ? NULL : net->packed + w->packed_offset,
+        .b = {net->values == NULL ? NULL : net->values + w->offset, 1, w->columns},
+        .packed = matrix == NULL ? NULL : matrix->forward,
+        .type = matrix == NULL ? KERNELS_F32 : matrix->type,
         .c = y,
         .c_stride = w->rows,
     };
@@ -102,10 +129,10 @@ static void lora_task(void *argument, uint32_t index)
 static void bias_add(const struct lm_pass *pass, uint32_t layer, uint32_t which, float *y)
 {
     const struct lm_tensor *bias = &pass->net->tensors[lm_tensor_layer(layer, which)];
+    const float *values = weight_of(pass->net, layer, which);
     for (size_t row = 0; row < pass->rows; row++) {
         float *to = y + row * bias->columns;
-        kernels_add(pass->net->kernels, &parallel_serial, bias->columns, to,
-                    pass->net->values + bias->offset, to);
+        kernels_add(pass->net->kernels, &parallel_serial, bias->columns, to, values, to);
     }
 }
 
@@ -113,7 +140,8 @@ static void bias_add(const struct lm_pass *pass, uint32_t layer, uint32_t which,
 static void project(const struct lm_pass *pass, uint32_t layer, enum lm_projection projection,
                     const float *x, float *y)
 {
-    base_product(pass->net, pass->parallel, lm_tensor_layer(layer, projection), x, pass->rows, y);
+    base_product(pass->net, pass->parallel, pass->acts, lm_tensor_layer(layer, projection), x,
+                 pass->rows, y);
     if (projection <= LM_V && lm_has_bias(&pass->net->config)) {
         bias_add(pass, layer, LM_BIAS_Q + (uint32_t)projection, y);
     }
@@ -192,6 +220,7 @@ static void attend(const struct lm_pass *pass, uint32_t layer)
 {
     const struct lm_config *config = &pass->net->config;
     const struct lm_layer_acts *acts = &pass->acts->layers[layer];
+    quantise(pass->net, pass->parallel, pass->acts, acts->norm1, pass->rows, config->hidden);
     project(pass, layer, LM_Q, acts->norm1, acts->q_raw);
     project(pass, layer, LM_K, acts->norm1, acts->k_raw);
     project(pass, layer, LM_V, acts->norm1, acts->v);
@@ -218,6 +247,22 @@ static void attend(const struct lm_pass *pass, uint32_t layer)
     kernels_attention(pass->net->kernels, pass->parallel, &attention);
 }
 
+/* The tokens' rows of the embedding. */
+static void embed(const struct lm_pass *pass)
+{
+    const struct lm_net *net = pass->net;
+    size_t hidden = net->config.hidden;
+    float *x = pass->acts->layers[0].x;
+    if (net->values != NULL) {
+        kernels_embed(net->kernels, pass->parallel, pass->rows, hidden,
+                      net->values + net->tensors[lm_tensor_embed()].offset, pass->tokens, x);
+        return;
+    }
+    for (size_t row = 0; row < pass->rows; row++) {
+        lm_net_row(net, lm_tensor_embed(), pass->tokens[row], x + row * hidden);
+    }
+}
+
 void lm_forward(const struct lm_pass *pass)
 {
     const struct lm_net *net = pass->net;
@@ -227,9 +272,7 @@ void lm_forward(const struct lm_pass *pass)
     CHECK(pass->segment_count >= 1);
     size_t rows = pass->rows;
     size_t count = rows * config->hidden;
-    kernels_embed(net->kernels, pass->parallel, rows, config->hidden,
-                  net->values + net->tensors[lm_tensor_embed()].offset, pass->tokens,
-                  acts->layers[0].x);
+    embed(pass);
     for (uint32_t i = 0; i < config->layer_count; i++) {
         const struct lm_layer_acts *layer = &acts->layers[i];
         float *next = i + 1 < config->layer_count ? acts->layers[i + 1].x : acts->x_out;
@@ -237,26 +280,31 @@ void lm_forward(const struct lm_pass *pass)
                         layer->x, weight_of(net, i, LM_NORM_ATTENTION), layer->norm1, layer->inv1);
         attend(pass, i);
         /* norm2 and final are free at this moment: they hold the blocks' outputs. */
+        quantise(net, pass->parallel, acts, layer->attention, rows, lm_query_width(config));
         project(pass, i, LM_O, layer->attention, layer->norm2);
         kernels_add(net->kernels, pass->parallel, count, layer->x, layer->norm2, layer->mid);
         kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
                         layer->mid, weight_of(net, i, LM_NORM_FFN), layer->norm2, layer->inv2);
+        quantise(net, pass->parallel, acts, layer->norm2, rows, config->hidden);
         project(pass, i, LM_GATE, layer->norm2, layer->gate);
         project(pass, i, LM_UP, layer->norm2, layer->up);
         kernels_swiglu(net->kernels, pass->parallel, rows * config->ffn, layer->gate, layer->up,
                        layer->act);
+        quantise(net, pass->parallel, acts, layer->act, rows, config->ffn);
         project(pass, i, LM_DOWN, layer->act, acts->final);
         kernels_add(net->kernels, pass->parallel, count, layer->mid, acts->final, next);
     }
     kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
-                    acts->x_out, net->values + net->tensors[lm_tensor_norm(config)].offset,
-                    acts->final, acts->final_inv);
+                    acts->x_out, lm_net_vector(net, lm_tensor_norm(config)), acts->final,
+                    acts->final_inv);
 }
 
-void lm_head(const struct lm_net *net, const struct parallel *parallel, const float *x,
-             size_t count, float *out_logits)
+void lm_head(const struct lm_net *net, const struct parallel *parallel, struct lm_acts *acts,
+             size_t count)
 {
-    base_product(net, parallel, lm_tensor_head(&net->config), x, count, out_logits);
+    quantise(net, parallel, acts, acts->head, count, net->config.hidden);
+    base_product(net, parallel, acts, lm_tensor_head(&net->config), acts->head, count,
+                 acts->logits);
 }
 
 /* Gradient at the logits of one block: to the head's weights and to the rows. */
@@ -278,15 +326,7 @@ static void head_backward(const struct lm_pass *pass, const struct lm_gradient *
                                        .accumulate = true};
         kernels_gemm(net->kernels, pass->parallel, &weights);
     }
-    const float *w = net->values + net->tensors[lm_tensor_head(&net->config)].offset;
-    struct kernels_gemm rows = {.m = count,
-                                .n = hidden,
-                                .k = vocab,
-                                .a = {acts->logits, vocab, 1},
-                                .b = {w, hidden, 1},
-                                .c = acts->head,
-                                .c_stride = hidden};
-    kernels_gemm(net->kernels, pass->parallel, &rows);
+    lm_base_back(pass, lm_tensor_head(&net->config), acts->logits, count, acts->head, false);
 }
 
 void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
@@ -309,7 +349,7 @@ void lm_loss(const struct lm_pass *pass, const struct lm_targets *targets,
             memcpy(acts->head + i * hidden, acts->final + targets->rows[first + i] * hidden,
                    hidden * sizeof(float));
         }
-        lm_head(net, pass->parallel, acts->head, count, acts->logits);
+        lm_head(net, pass->parallel, pass->acts, count);
         struct kernels_cross_entropy entropy = {
             .rows = count,
             .vocab = net->config.vocab,

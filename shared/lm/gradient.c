@@ -103,7 +103,10 @@ enum err lm_adapter_traces(const struct lm_model *model, const struct lm_adapter
                            struct lm_loss *out_losses, struct note *note)
 {
     CHECK(adapter != NULL);
-    enum err err = lm_examples_check(&model->net.config, examples, count, note);
+    enum err err = lm_model_gradients_check(model, note);
+    if (err == ERR_OK) {
+        err = lm_examples_check(&model->net.config, examples, count, note);
+    }
     struct lm_rows rows = {0};
     for (uint32_t first = 0; first < count && err == ERR_OK;) {
         uint32_t taken = lm_rows_fit(examples + first, count - first, ROWS_AT_ONCE);

@@ -60,46 +60,41 @@ void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM
     }
 }
 
-static void tensor_place(struct lm_net *net, uint32_t tensor, uint32_t rows, uint32_t columns,
-                         size_t *packed_count)
+static void tensor_place(struct lm_net *net, uint32_t tensor, uint32_t rows, uint32_t columns)
 {
     bool matrix = rows > 1;
     net->tensors[tensor] = (struct lm_tensor){.offset = net->value_count,
-                                              .packed_offset = *packed_count,
+                                              .vector_offset = net->vector_count,
                                               .rows = rows,
                                               .columns = columns,
                                               .matrix = matrix};
     net->value_count += (size_t)rows * columns;
-    *packed_count += matrix ? kernels_packed_count(columns, rows) : 0;
+    net->vector_count += matrix ? 0 : columns;
 }
 
-static size_t tensors_place(struct lm_net *net)
+static void tensors_place(struct lm_net *net)
 {
     const struct lm_config *config = &net->config;
-    size_t packed_count = 0;
-    tensor_place(net, lm_tensor_embed(), config->vocab, config->hidden, &packed_count);
+    tensor_place(net, lm_tensor_embed(), config->vocab, config->hidden);
     for (uint32_t layer = 0; layer < config->layer_count; layer++) {
         for (uint32_t p = 0; p < LM_PROJECTION_COUNT; p++) {
             tensor_place(net, lm_tensor_layer(layer, p), lm_projection_out(config, p),
-                         lm_projection_in(config, p), &packed_count);
+                         lm_projection_in(config, p));
         }
-        tensor_place(net, lm_tensor_layer(layer, LM_NORM_ATTENTION), 1, config->hidden,
-                     &packed_count);
-        tensor_place(net, lm_tensor_layer(layer, LM_NORM_FFN), 1, config->hidden, &packed_count);
+        tensor_place(net, lm_tensor_layer(layer, LM_NORM_ATTENTION), 1, config->hidden);
+        tensor_place(net, lm_tensor_layer(layer, LM_NORM_FFN), 1, config->hidden);
         for (uint32_t p = LM_Q; p <= LM_V && lm_has_bias(config); p++) {
             tensor_place(net, lm_tensor_layer(layer, LM_BIAS_Q + p), 1,
-                         lm_projection_out(config, p), &packed_count);
+                         lm_projection_out(config, p));
         }
         for (uint32_t i = 0; i < 2 && lm_has_head_norms(config); i++) {
-            tensor_place(net, lm_tensor_layer(layer, LM_NORM_Q + i), 1, config->head_dim,
-                         &packed_count);
+            tensor_place(net, lm_tensor_layer(layer, LM_NORM_Q + i), 1, config->head_dim);
         }
     }
-    tensor_place(net, lm_tensor_norm(config), 1, config->hidden, &packed_count);
+    tensor_place(net, lm_tensor_norm(config), 1, config->hidden);
     if (!config->tied) {
-        tensor_place(net, lm_tensor_head(config), config->vocab, config->hidden, &packed_count);
+        tensor_place(net, lm_tensor_head(config), config->vocab, config->hidden);
     }
-    return packed_count;
 }
 
 enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
@@ -109,7 +104,7 @@ enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
     if (err != ERR_OK) {
         return err;
     }
-    struct lm_net made = {.config = *config, .kernels = kernels};
+    struct lm_net made = {.config = *config, .kernels = kernels, .precision = LM_FP32};
     if (made.kernels == NULL) {
         made.kernels = kernels_get(NULL, note);
         if (made.kernels == NULL) {
@@ -124,54 +119,27 @@ enum err lm_net_init(struct lm_net *net, const struct lm_config *config,
     made.cos = malloc(table * sizeof(float));
     made.sin = malloc(table * sizeof(float));
     if (made.tensors == NULL || made.cos == NULL || made.sin == NULL) {
-        goto no_memory;
+        lm_net_deinit(&made);
+        return note_set(note, ERR_NO_MEMORY, "no memory for a model of %llu weights",
+                        (unsigned long long)lm_config_weights(config));
     }
-    (void)tensors_place(&made);
-    made.values = calloc(made.value_count, sizeof(float));
-    if (made.values == NULL) {
-        goto no_memory;
-    }
+    tensors_place(&made);
     lm_rope_frequencies(config, frequency);
     kernels_rope_table(frequency, half, config->context, made.cos, made.sin);
     *net = made;
     return ERR_OK;
-no_memory:
-    lm_net_deinit(&made);
-    return note_set(note, ERR_NO_MEMORY, "no memory for a model of %llu weights",
-                    (unsigned long long)lm_config_weights(config));
 }
 
 void lm_net_deinit(struct lm_net *net)
 {
     free(net->tensors);
     free(net->values);
-    free(net->packed);
+    free(net->vectors);
+    free(net->matrices);
+    free(net->memory);
     free(net->cos);
     free(net->sin);
     *net = (struct lm_net){0};
-}
-
-enum err lm_net_pack(struct lm_net *net)
-{
-    CHECK(net->packed == NULL);
-    const struct lm_tensor *last = &net->tensors[net->tensor_count - 1];
-    if (!last->matrix) {
-        last = &net->tensors[lm_tensor_layer(net->config.layer_count - 1, LM_DOWN)];
-    }
-    size_t count = last->packed_offset + kernels_packed_count(last->columns, last->rows);
-    net->packed = malloc(count * sizeof(float));
-    if (net->packed == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    for (uint32_t i = 0; i < net->tensor_count; i++) {
-        const struct lm_tensor *tensor = &net->tensors[i];
-        if (tensor->matrix) {
-            struct kernels_matrix b = {net->values + tensor->offset, 1, tensor->columns};
-            kernels_pack(net->kernels, &parallel_serial, tensor->columns, tensor->rows, b,
-                         net->packed + tensor->packed_offset);
-        }
-    }
-    return ERR_OK;
 }
 
 enum err lm_lora_init(struct lm_lora *lora, const struct lm_config *config,
@@ -251,8 +219,9 @@ static uint32_t width_max(const struct lm_config *config)
     return width > lm_query_width(config) ? width : lm_query_width(config);
 }
 
-static void acts_cut(struct lm_acts *acts, const struct lm_config *config, struct cut *cut)
+static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut *cut)
 {
+    const struct lm_config *config = &net->config;
     size_t rows = acts->rows;
     uint32_t wide = width_max(config);
     for (uint32_t i = 0; i < config->layer_count; i++) {
@@ -268,6 +237,12 @@ static void acts_cut(struct lm_acts *acts, const struct lm_config *config, struc
     acts->lora_u = cut_take(cut, acts->rank > 0 ? rows * wide : 0);
     acts->head = cut_take(cut, (size_t)LM_HEAD_ROWS * config->hidden);
     acts->logits = cut_take(cut, (size_t)LM_HEAD_ROWS * config->vocab);
+    if (net->precision == LM_INT8) {
+        size_t most = rows > LM_HEAD_ROWS ? rows : LM_HEAD_ROWS;
+        size_t blocks = most * kernels_quant_blocks(wide);
+        acts->codes = (int8_t *)cut_take(cut, blocks * KERNELS_QUANT / sizeof(float));
+        acts->scales = cut_take(cut, blocks);
+    }
     if (acts->saved) {
         acts->dx = cut_take(cut, rows * config->hidden);
         acts->dnorm = cut_take(cut, rows * config->hidden);
@@ -280,16 +255,16 @@ static void acts_cut(struct lm_acts *acts, const struct lm_config *config, struc
     }
 }
 
-enum err lm_acts_init(struct lm_acts *acts, const struct lm_config *config, size_t rows,
-                      uint32_t rank, bool saved)
+enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t rows, uint32_t rank,
+                      bool saved)
 {
     struct lm_acts made = {.rows = rows, .rank = rank, .saved = saved};
-    made.layers = calloc(config->layer_count, sizeof *made.layers);
+    made.layers = calloc(net->config.layer_count, sizeof *made.layers);
     if (made.layers == NULL) {
         return ERR_NO_MEMORY;
     }
     struct cut cut = {0};
-    acts_cut(&made, config, &cut);
+    acts_cut(&made, net, &cut);
     cut.memory = aligned_alloc(64, cut.used * sizeof(float));
     if (cut.memory == NULL) {
         free(made.layers);
@@ -297,7 +272,7 @@ enum err lm_acts_init(struct lm_acts *acts, const struct lm_config *config, size
     }
     made.memory = cut.memory;
     cut.used = 0;
-    acts_cut(&made, config, &cut);
+    acts_cut(&made, net, &cut);
     *acts = made;
     return ERR_OK;
 }

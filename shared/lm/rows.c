@@ -59,7 +59,7 @@ static enum err rows_reserve(struct lm_rows *rows, const struct lm_net *net, uin
     CHECK(count > 0);
     CHECK(examples > 0);
     lm_rows_deinit(rows);
-    enum err err = lm_acts_init(&rows->acts, &net->config, count, rank, saved);
+    enum err err = lm_acts_init(&rows->acts, net, count, rank, saved);
     if (err != ERR_OK) {
         return err;
     }

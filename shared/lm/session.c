@@ -92,10 +92,9 @@ enum err lm_batch_create(const struct lm_model *model, uint32_t rows_max, struct
     batch->model = model;
     batch->tokens = malloc(rows_max * sizeof *batch->tokens);
     batch->positions = malloc(rows_max * sizeof *batch->positions);
-    enum err err =
-        batch->tokens == NULL || batch->positions == NULL
-            ? ERR_NO_MEMORY
-            : lm_acts_init(&batch->acts, &model->net.config, rows_max, LM_RANK_MAX, false);
+    enum err err = batch->tokens == NULL || batch->positions == NULL
+                       ? ERR_NO_MEMORY
+                       : lm_acts_init(&batch->acts, &model->net, rows_max, LM_RANK_MAX, false);
     if (err != ERR_OK) {
         lm_batch_destroy(batch);
         return err;
@@ -207,7 +206,7 @@ enum err lm_batch_step(struct lm_batch *batch, const struct lm_step *steps, uint
                    hidden * sizeof(float));
         }
     }
-    lm_head(net, parallel, batch->acts.head, wanted, batch->acts.logits);
+    lm_head(net, parallel, &batch->acts, wanted);
     if (!kernels_all_finite(net->kernels, wanted * vocab, batch->acts.logits)) {
         return note_set(note, ERR_INVALID, "a logit is not finite");
     }

@@ -14,6 +14,7 @@
 #include "shared/crypto/sha256.h"
 #include "shared/lm/philox.h"
 #include "shared/lm/trainer.h"
+#include "shared/lm/weights.h"
 
 struct lm_train_options lm_pretrain_defaults(void)
 {
@@ -152,6 +153,10 @@ enum err lm_trainer_create_full(const struct lm_config *config,
     trainer->options = *options;
     err = lm_net_init(&trainer->own, config, kernels, note);
     if (err == ERR_OK) {
+        trainer->own.values = calloc(trainer->own.value_count, sizeof(float));
+        err = trainer->own.values == NULL ? ERR_NO_MEMORY : ERR_OK;
+    }
+    if (err == ERR_OK) {
         trainer->net = &trainer->own;
         trainer->values = trainer->own.values;
         err = vectors_allocate(trainer, trainer->own.value_count);
@@ -177,6 +182,9 @@ enum err lm_trainer_create_adapter(const struct lm_model *model,
     enum err err = options_check(options, note);
     if (err == ERR_OK) {
         err = lm_adapter_config_check(adapter, note);
+    }
+    if (err == ERR_OK) {
+        err = lm_model_gradients_check(model, note);
     }
     if (err != ERR_OK) {
         return err;
@@ -413,35 +421,30 @@ void lm_trainer_digest(const struct lm_trainer *trainer, struct digest *out)
     sha256(values, out);
 }
 
-/* Every value to bf16 and back: what a reader of the exported file will see. */
-static void round_to_bf16(size_t count, const float *in, float *out)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half;
-        kernels_to_bf16(1, &in[i], &half);
-        kernels_from_bf16(1, &half, &out[i]);
-    }
-}
-
 enum err lm_trainer_take_model(const struct lm_trainer *trainer, struct lm_model **out,
                                struct note *note)
 {
     CHECK(trainer->model == NULL);
-    struct lm_model *model = calloc(1, sizeof *model);
-    if (model == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    enum err err = lm_net_init(&model->net, &trainer->own.config, trainer->own.kernels, note);
+    const struct lm_net *net = trainer->net;
+    uint16_t *halves = malloc(trainer->count * sizeof *halves);
+    struct lm_view *views = calloc(net->tensor_count, sizeof *views);
+    enum err err = halves == NULL || views == NULL ? ERR_NO_MEMORY : ERR_OK;
     if (err == ERR_OK) {
-        round_to_bf16(trainer->count, trainer->values, model->net.values);
-        err = lm_model_seal(model, note);
+        kernels_to_bf16(trainer->count, trainer->values, halves);
+        for (uint32_t t = 0; t < net->tensor_count; t++) {
+            const struct lm_tensor *tensor = &net->tensors[t];
+            size_t size = (size_t)tensor->rows * tensor->columns * sizeof *halves;
+            views[t] = (struct lm_view){.dtype = LM_DTYPE_BF16,
+                                        .rows = tensor->rows,
+                                        .columns = tensor->columns,
+                                        .data = bytes_of(halves + tensor->offset, size)};
+        }
+        struct lm_load how = {.kernels = net->kernels};
+        err = lm_model_make(&net->config, views, &how, out, note);
     }
-    if (err != ERR_OK) {
-        lm_model_destroy(model);
-        return err;
-    }
-    *out = model;
-    return ERR_OK;
+    free(views);
+    free(halves);
+    return err;
 }
 
 enum err lm_trainer_take_adapter(const struct lm_trainer *trainer, struct lm_adapter **out,

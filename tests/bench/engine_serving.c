@@ -20,11 +20,12 @@ struct lm_model *bench_model(const struct lm_config *config, const struct kernel
     struct buf file;
     struct note note = {0};
     struct lm_model *model = NULL;
+    struct lm_load how = {.kernels = kernels};
     buf_init(&json, LM_CONFIG_SIZE_MAX);
     buf_init(&file, lm_config_weights(config) * 2 + (1UL << 20));
     bool ok = lm_config_write(config, &json) == ERR_OK &&
               bench_safetensors(config, weights, &file) &&
-              lm_model_load(buf_bytes(&json), buf_bytes(&file), kernels, &model, &note) == ERR_OK;
+              lm_model_load(buf_bytes(&json), buf_bytes(&file), &how, &model, &note) == ERR_OK;
     if (!ok) {
         (void)fprintf(stderr, "bench_engine: %s\n", note.text);
     }

@@ -123,7 +123,8 @@ static inline struct lm_model *random_model_load(const struct random_model *rand
     buf_init(&weights, (size_t)64 << 20);
     ck_assert_int_eq(lm_config_write(&random->config, &config), ERR_OK);
     ck_assert_int_eq(safetensors_write(random->tensors, random->count, &weights), ERR_OK);
-    enum err err = lm_model_load(buf_bytes(&config), buf_bytes(&weights), kernels, &model, &note);
+    struct lm_load how = {.kernels = kernels};
+    enum err err = lm_model_load(buf_bytes(&config), buf_bytes(&weights), &how, &model, &note);
     ck_assert_msg(err == ERR_OK, "%s", note.text);
     buf_deinit(&config);
     buf_deinit(&weights);

@@ -1,0 +1,253 @@
+/* weights.c - see weights.h. */
+#include "shared/lm/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "shared/base/check.h"
+#include "shared/base/note.h"
+#include "shared/json/json.h"
+#include "shared/lm/safetensors.h"
+
+#define CONFIG "config.json"
+#define INDEX "model.safetensors.index.json"
+#define SINGLE "model.safetensors"
+#define INDEX_SIZE_MAX (UINT32_C(16) << 20) /* bytes */
+
+static const struct lm_file *file_find(const struct lm_file *files, uint32_t count,
+                                       const char *name)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(files[i].name, name) == 0) {
+            return &files[i];
+        }
+    }
+    return NULL;
+}
+
+static int by_name(const void *left, const void *right)
+{
+    return strcmp(((const struct lm_view *)left)->name, ((const struct lm_view *)right)->name);
+}
+
+const struct lm_view *lm_weights_find(const struct lm_weights *weights, const char *name)
+{
+    struct lm_view key = {.name = name};
+    return weights->count == 0 ? NULL
+                               : bsearch(&key, weights->views, weights->count, sizeof key, by_name);
+}
+
+/* ---- safetensors ---- */
+
+static enum err view_of_safetensors(const struct safetensors_tensor *tensor, struct lm_view *view,
+                                    struct note *note)
+{
+    static const enum lm_dtype TYPES[] = {[SAFETENSORS_F32] = LM_DTYPE_F32,
+                                          [SAFETENSORS_F16] = LM_DTYPE_F16,
+                                          [SAFETENSORS_BF16] = LM_DTYPE_BF16};
+    const uint64_t *dims = tensor->dims;
+    bool vector = tensor->dim_count == 1;
+    uint64_t rows = vector ? 1 : dims[0];
+    uint64_t columns = vector ? dims[0] : dims[1];
+    if (tensor->dim_count < 1 || tensor->dim_count > 2 || rows < 1 || rows > UINT32_MAX ||
+        columns < 1 || columns > UINT32_MAX) {
+        return note_set(note, ERR_INVALID, "tensor '%.80s' is no matrix and no vector",
+                        tensor->name);
+    }
+    *view = (struct lm_view){.name = tensor->name,
+                             .dtype = TYPES[tensor->type],
+                             .vector = vector,
+                             .rows = (uint32_t)rows,
+                             .columns = (uint32_t)columns,
+                             .data = tensor->data};
+    return ERR_OK;
+}
+
+static enum err shard_open(struct lm_weights *weights, const struct lm_file *file,
+                           struct note *note)
+{
+    struct safetensors *shard = &weights->shards[weights->shard_count];
+    enum err err = safetensors_init(shard, file->data, note);
+    if (err != ERR_OK) {
+        return note_wrap(note, err, "%.80s", file->name);
+    }
+    weights->shard_count++;
+    struct lm_view *grown =
+        realloc(weights->views, ((size_t)weights->count + shard->count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return note_set(note, ERR_NO_MEMORY, "no memory for %u tensors", shard->count);
+    }
+    weights->views = grown;
+    for (uint32_t i = 0; i < shard->count && err == ERR_OK; i++) {
+        /* Saved by old versions of transformers: a table, no weights; its shape is anybody's. */
+        if (strstr(shard->tensors[i].name, "rotary_emb.inv_freq") == NULL) {
+            err = view_of_safetensors(&shard->tensors[i], &weights->views[weights->count], note);
+            weights->count += err == ERR_OK;
+        }
+    }
+    return err;
+}
+
+/* One walk over the index's weight_map: opens each shard when it is first named. */
+struct sharding {
+    struct lm_weights *weights;
+    const struct lm_file *files;
+    uint32_t file_count;
+    const struct lm_file *opened[LM_FILES_MAX]; /* by shard */
+    uint32_t named;                             /* tensors in the map that carry weights */
+    struct note *note;
+};
+
+static enum err shard_named(void *argument, const char *tensor, const struct json *value)
+{
+    struct sharding *sharding = argument;
+    struct lm_weights *weights = sharding->weights;
+    const char *name = json_as_text(value, "");
+    uint32_t shard = 0;
+    while (shard < weights->shard_count && strcmp(sharding->opened[shard]->name, name) != 0) {
+        shard++;
+    }
+    if (shard == weights->shard_count) {
+        const struct lm_file *file = file_find(sharding->files, sharding->file_count, name);
+        if (file == NULL) {
+            return note_set(sharding->note, ERR_INVALID,
+                            INDEX ": tensor '%.80s' is in no file '%.80s'", tensor, name);
+        }
+        sharding->opened[shard] = file;
+        enum err err = shard_open(weights, file, sharding->note);
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    if (safetensors_find(&weights->shards[shard], tensor) == NULL) {
+        return note_set(sharding->note, ERR_INVALID, INDEX ": tensor '%.80s' is not in '%.80s'",
+                        tensor, name);
+    }
+    sharding->named += strstr(tensor, "rotary_emb.inv_freq") == NULL;
+    return ERR_OK;
+}
+
+static enum err index_open(struct lm_weights *weights, const struct lm_file *files, uint32_t count,
+                           struct bytes index, struct note *note)
+{
+    struct json *root = NULL;
+    const struct json *map = NULL;
+    struct sharding sharding = {
+        .weights = weights, .files = files, .file_count = count, .note = note};
+    enum err err = json_parse(index, INDEX_SIZE_MAX, &root, note);
+    if (err == ERR_OK) {
+        err = json_get_object(root, "weight_map", &map, note);
+    }
+    if (err != ERR_OK) {
+        json_destroy(root);
+        return note_wrap(note, err, INDEX);
+    }
+    err = json_each_member(map, shard_named, &sharding);
+    json_destroy(root);
+    if (err == ERR_OK && sharding.named != weights->count) {
+        err = note_set(note, ERR_INVALID, INDEX " names %u tensors, its files hold %u",
+                       sharding.named, weights->count);
+    }
+    return err;
+}
+
+static enum err folder_open(struct lm_weights *weights, const struct lm_file *files, uint32_t count,
+                            struct note *note)
+{
+    const struct lm_file *config = file_find(files, count, CONFIG);
+    const struct lm_file *index = file_find(files, count, INDEX);
+    const struct lm_file *single = file_find(files, count, SINGLE);
+    enum err err = lm_config_parse(config->data, &weights->config, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    weights->shards = calloc((size_t)count + 1, sizeof *weights->shards);
+    if (weights->shards == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    if (single != NULL) {
+        return shard_open(weights, single, note);
+    }
+    if (index == NULL) {
+        return note_set(note, ERR_NOT_FOUND, "there is no " SINGLE " and no " INDEX);
+    }
+    return index_open(weights, files, count, index->data, note);
+}
+
+/* ---- both ---- */
+
+static enum err names_check(struct lm_weights *weights, struct note *note)
+{
+    qsort(weights->views, weights->count, sizeof *weights->views, by_name);
+    for (uint32_t i = 1; i < weights->count; i++) {
+        if (strcmp(weights->views[i].name, weights->views[i - 1].name) == 0) {
+            return note_set(note, ERR_INVALID, "two tensors are named '%.80s'",
+                            weights->views[i].name);
+        }
+    }
+    return ERR_OK;
+}
+
+enum err lm_weights_init(struct lm_weights *out, const struct lm_file *files, uint32_t count,
+                         struct note *note)
+{
+    struct lm_weights made = {0};
+    enum err err = ERR_OK;
+    if (count > LM_FILES_MAX) {
+        return note_set(note, ERR_RANGE, "%u files, at most %u", count, LM_FILES_MAX);
+    }
+    if (file_find(files, count, CONFIG) != NULL) {
+        err = folder_open(&made, files, count, note);
+    } else {
+        err = note_set(note, ERR_NOT_FOUND, "there is no " CONFIG);
+    }
+    if (err == ERR_OK) {
+        err = names_check(&made, note);
+    }
+    if (err != ERR_OK) {
+        lm_weights_deinit(&made);
+        return err;
+    }
+    *out = made;
+    return ERR_OK;
+}
+
+void lm_weights_deinit(struct lm_weights *weights)
+{
+    for (uint32_t i = 0; i < weights->shard_count; i++) {
+        safetensors_deinit(&weights->shards[i]);
+    }
+    free(weights->shards);
+    free(weights->views);
+    *weights = (struct lm_weights){0};
+}
+
+/* ---- rows ---- */
+
+size_t lm_view_row_size(const struct lm_view *view)
+{
+    switch (view->dtype) {
+    case LM_DTYPE_F32:
+        return (size_t)view->columns * 4;
+    case LM_DTYPE_F16:
+    case LM_DTYPE_BF16:
+        return (size_t)view->columns * 2;
+    case LM_DTYPE_Q8_0:
+        break;
+    }
+    return (size_t)view->columns / KERNELS_QUANT * KERNELS_Q8_SIZE;
+}
+
+const uint8_t *lm_view_row(const struct lm_view *view, uint32_t row)
+{
+    CHECK(row < view->rows);
+    uint32_t head = view->interleaved_head;
+    if (head != 0) {
+        uint32_t within = row % head;
+        uint32_t half = head / 2;
+        row = row - within + within % half * 2 + within / half;
+    }
+    return view->data.data + row * lm_view_row_size(view);
+}
