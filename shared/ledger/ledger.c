@@ -183,6 +183,8 @@ static enum err signatures_check(struct step *step, const Openledger__V1__TxBody
         fresh = ledger_bytes(body->open_account->key);
     } else if (body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_ROTATE_KEY) {
         fresh = ledger_bytes(body->rotate_key->key);
+    } else if (body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_COMPLETE_RECOVERY) {
+        fresh = ledger_bytes(body->complete_recovery->key);
     }
     for (size_t i = 0; i < tx->n_signatures; i++) {
         const Openledger__V1__TxSignature *entry = tx->signatures[i];
@@ -216,8 +218,9 @@ static enum err signatures_check(struct step *step, const Openledger__V1__TxBody
 
 static enum err sender_check(struct step *step, const Openledger__V1__TxBody *body)
 {
-    if (body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_OPEN_ACCOUNT) {
-        return ERR_OK; /* its rule compares the sender with the key that signed */
+    if (body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_OPEN_ACCOUNT ||
+        body->action_case == OPENLEDGER__V1__TX_BODY__ACTION_COMPLETE_RECOVERY) {
+        return ERR_OK; /* their rules say which key must have signed */
     }
     const struct ledger_account *sender = ledger_account(step->ledger, &step->sender);
     if (sender == NULL || !sender->has_key || !step_signed_by(step, &step->sender, &sender->key)) {

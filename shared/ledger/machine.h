@@ -2,6 +2,7 @@
 #pragma once
 
 #include "openledger/v1/ledger.pb-c.h"
+#include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/ledger.h"
 #include "shared/ledger/stake.h"
@@ -101,6 +102,8 @@ struct short_hex short_hex(const uint8_t bytes[DIGEST_SIZE]);
 
 bool text_valid(const char *text, size_t max);
 
+MUST_USE enum err step_key(struct step *step, ProtobufCBinaryData field, struct public_key *out);
+
 /* Did account sign this transaction with key? (The signature itself was checked.) */
 bool step_signed_by(const struct step *step, const struct account_id *account,
                     const struct public_key *key);
@@ -138,6 +141,14 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(QUEUE_PROPOSAL, queue_proposal, QueueProposal)                                               \
     X(EXECUTE_PROPOSAL, execute_proposal, ExecuteProposal)                                         \
     X(CANCEL_PROPOSAL, cancel_proposal, CancelProposal)                                            \
+    X(LINKED_TRANSFERS, linked_transfers, LinkedTransfers)                                         \
+    X(HOLD_TRANSFER, hold_transfer, HoldTransfer)                                                  \
+    X(POST_TRANSFER, post_transfer, PostTransfer)                                                  \
+    X(VOID_TRANSFER, void_transfer, VoidTransfer)                                                  \
+    X(SET_GUARDIANS, set_guardians, SetGuardians)                                                  \
+    X(APPROVE_RECOVERY, approve_recovery, ApproveRecovery)                                         \
+    X(COMPLETE_RECOVERY, complete_recovery, CompleteRecovery)                                      \
+    X(CANCEL_RECOVERY, cancel_recovery, CancelRecovery)                                            \
     X(TRANSFER_BATCH, transfer_batch, TransferBatch)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \

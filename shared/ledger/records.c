@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/stake.h"
 
@@ -236,6 +237,19 @@ static const struct field FREE_GAS[] = {
     FIELD(U64, state_free_gas, height),
     FIELD(AMOUNT, state_free_gas, used),
 };
+static const struct field HOLD[] = {
+    FIELD(BYTES, ledger_hold, id),       FIELD(BYTES, ledger_hold, payer),
+    FIELD(BYTES, ledger_hold, to),       FIELD(BYTES, ledger_hold, arbiter),
+    FIELD(AMOUNT, ledger_hold, amount),  FIELD(AMOUNT, ledger_hold, posted),
+    FIELD(U64, ledger_hold, expires_ms), FIELD(U32, ledger_hold, state),
+    FIELD(U64, ledger_hold, index),
+};
+static const struct field GUARDIANS[] = {
+    FIELD(BYTES, ledger_guardians, account),    FIELD(U32, ledger_guardians, count),
+    FIELD(U32, ledger_guardians, threshold),    FIELD(U64, ledger_guardians, delay_ms),
+    FIELD(BYTES, ledger_guardians, guardians),  FIELD(BYTES, ledger_guardians, keys),
+    FIELD(U64S, ledger_guardians, approved_ms),
+};
 
 struct kind {
     const struct field *fields;
@@ -275,6 +289,8 @@ static const struct kind KINDS[STATE_KIND_END] = {
     [STATE_PROPOSAL] = KIND(PROPOSAL, ledger_proposal, 1),
     [STATE_VOTE] = KIND(VOTE, ledger_vote, 2),
     [STATE_FREE_GAS] = KIND(FREE_GAS, state_free_gas, 0),
+    [STATE_HOLD] = KIND(HOLD, ledger_hold, 1),
+    [STATE_GUARDIANS] = KIND(GUARDIANS, ledger_guardians, 1),
 };
 
 void record_put(struct record_encoder *encoder, const void *data, size_t size)

@@ -5,7 +5,7 @@
 #include "shared/ledger/machine.h"
 #include "shared/ledger/tx.h"
 
-static enum err key_take(struct step *step, ProtobufCBinaryData field, struct public_key *out)
+enum err step_key(struct step *step, ProtobufCBinaryData field, struct public_key *out)
 {
     if (field.len != PUBLIC_KEY_SIZE) {
         return note_set(step->note, ERR_INVALID, "key has %zu bytes, not %d", field.len,
@@ -19,7 +19,7 @@ enum err rule_open_account(struct step *step, const Openledger__V1__OpenAccount 
 {
     struct ledger_account fresh = {.id = step->sender, .has_key = true, .first_index = step->index};
     struct account_id owner;
-    enum err err = key_take(step, action->key, &fresh.key);
+    enum err err = step_key(step, action->key, &fresh.key);
     err = err ? err : step_text(step, action->name, LEDGER_NAME_MAX, "name", fresh.name);
     if (err != ERR_OK) {
         return err;
@@ -51,7 +51,7 @@ enum err rule_open_account(struct step *step, const Openledger__V1__OpenAccount 
 enum err rule_rotate_key(struct step *step, const Openledger__V1__RotateKey *action)
 {
     struct public_key key;
-    enum err err = key_take(step, action->key, &key);
+    enum err err = step_key(step, action->key, &key);
     if (err != ERR_OK) {
         return err;
     }

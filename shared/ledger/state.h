@@ -51,6 +51,8 @@ enum state_kind { /* part of every key and of snapshots: never renumber */
                   STATE_PROPOSAL = 22,
                   STATE_VOTE = 23,
                   STATE_FREE_GAS = 24,
+                  STATE_HOLD = 25,
+                  STATE_GUARDIANS = 26,
                   STATE_KIND_END,
 };
 
