@@ -66,7 +66,8 @@ struct lm_config bench_shape(const char *name);
 /* Random weights, exact in bf16 and f16, so that every precision and peer computes with the same
  * numbers: safetensors bytes (bf16), and GGUF files as llama.cpp reads them. */
 enum bench_gguf { BENCH_GGUF_F16 = 1, BENCH_GGUF_Q8_0 = 8 };
-struct lm_model *bench_model(const struct lm_config *config, const struct kernels *kernels);
+struct lm_load;
+struct lm_model *bench_model(const struct lm_config *config, const struct lm_load *how);
 float *bench_weights(const struct lm_config *config); /* [lm_config_weights], freed by the caller */
 bool bench_safetensors(const struct lm_config *config, const float *weights, struct buf *out);
 bool bench_gguf_write(const struct lm_config *config, const float *weights, enum bench_gguf type,

@@ -13,19 +13,18 @@
 
 enum { PROMPT = 512, AHEAD = 64, STEPS = 64 };
 
-struct lm_model *bench_model(const struct lm_config *config, const struct kernels *kernels)
+struct lm_model *bench_model(const struct lm_config *config, const struct lm_load *how)
 {
     float *weights = bench_weights(config);
     struct buf json;
     struct buf file;
     struct note note = {0};
     struct lm_model *model = NULL;
-    struct lm_load how = {.kernels = kernels};
     buf_init(&json, LM_CONFIG_SIZE_MAX);
     buf_init(&file, lm_config_weights(config) * 2 + (1UL << 20));
     bool ok = lm_config_write(config, &json) == ERR_OK &&
               bench_safetensors(config, weights, &file) &&
-              lm_model_load(buf_bytes(&json), buf_bytes(&file), &how, &model, &note) == ERR_OK;
+              lm_model_load(buf_bytes(&json), buf_bytes(&file), how, &model, &note) == ERR_OK;
     if (!ok) {
         (void)fprintf(stderr, "bench_engine: %s\n", note.text);
     }
@@ -79,6 +78,7 @@ struct precision {
     const char *prefill_key, *decode_key, *bandwidth_key, *scaling_key;
     const char *gguf, *peer; /* NULL: no peer of this kind */
     enum bench_gguf type;
+    enum lm_precision precision;
     uint32_t weight_bytes_32; /* bytes that 32 weights of a matrix take */
 };
 
@@ -178,8 +178,8 @@ static void compare(struct bench *bench, const struct precision *precision,
 void bench_serving(struct bench *bench)
 {
     static const struct precision PRECISIONS[] = {
-        {.prefill_name = "prefill 512, fp32",
-         .decode_name = "decode 64 after 64, fp32",
+        {.prefill_name = "prefill 512, f16",
+         .decode_name = "decode 64 after 64, f16",
          .prefill_key = "prefill_vs_llamacpp_f16",
          .decode_key = "decode_vs_llamacpp_f16",
          .bandwidth_key = "decode_bandwidth_share",
@@ -187,26 +187,31 @@ void bench_serving(struct bench *bench)
          .gguf = "random-135m-f16.gguf",
          .peer = "llama.cpp F16",
          .type = BENCH_GGUF_F16,
-         .weight_bytes_32 = 128},
-        {.prefill_name = "prefill 512, fp32",
-         .decode_name = "decode 64 after 64, fp32",
+         .precision = LM_F16,
+         .weight_bytes_32 = 64},
+        {.prefill_name = "prefill 512, int8",
+         .decode_name = "decode 64 after 64, int8",
          .prefill_key = "prefill_vs_llamacpp_q8",
          .decode_key = "decode_vs_llamacpp_q8",
          .gguf = "random-135m-q8_0.gguf",
          .peer = "llama.cpp Q8_0",
          .type = BENCH_GGUF_Q8_0,
-         .weight_bytes_32 = 128},
+         .precision = LM_INT8,
+         .weight_bytes_32 = KERNELS_Q8_SIZE},
     };
     const struct lm_config config = bench_shape("135m");
     float *weights = bench_weights(&config);
-    struct lm_model *model = bench_model(&config, bench->kernels);
     for (size_t i = 0; i < sizeof PRECISIONS / sizeof PRECISIONS[0]; i++) {
         const struct precision *precision = &PRECISIONS[i];
         char path[256];
         (void)snprintf(path, sizeof path, "%s/%s", bench->folder, precision->gguf);
         bool written = bench_gguf_write(&config, weights, precision->type, path);
         CHECK(written);
+        const struct lm_load how = {
+            .kernels = bench->kernels, .precision = precision->precision, .serve_only = true};
+        struct lm_model *model = bench_model(&config, &how);
         const struct rates rates = ours_measure(bench, model);
+        lm_model_destroy(model);
         compare(bench, precision, &rates,
                 lm_config_weights(&config) / 32 * precision->weight_bytes_32);
         if (precision->scaling_key != NULL) {
@@ -222,6 +227,5 @@ void bench_serving(struct bench *bench)
         }
         (void)remove(path);
     }
-    lm_model_destroy(model);
     free(weights);
 }

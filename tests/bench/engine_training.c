@@ -49,7 +49,8 @@ static struct lm_trainer *trainer_make(const struct bench *bench, const struct t
     } else {
         struct lm_adapter_config adapter = {
             .rank = RANK, .alpha = 2.0F * RANK, .targets = LM_TARGETS_ALL};
-        *out_model = bench_model(&config, bench->kernels);
+        const struct lm_load how = {.kernels = bench->kernels};
+        *out_model = bench_model(&config, &how);
         err = lm_trainer_create_adapter(*out_model, &adapter, &options, NULL, &trainer, &note);
     }
     if (err != ERR_OK) {
