@@ -141,14 +141,17 @@ static struct engine_judge *judge_place(struct engine *engine)
 }
 
 /* Makes engine->base the wanted model; judges of another one go. */
-static enum err need_base(struct engine *engine, const struct digest *content, struct note *note)
+static enum err need_base(struct engine *engine, const struct lineage_adapter *origin,
+                          struct note *note)
 {
-    if (engine->base != NULL && digest_equal(&engine->base->content, content)) {
+    if (engine->base != NULL && digest_equal(&engine->base->content, &origin->model_content) &&
+        digest_equal(&engine->base->profile, &origin->model_profile)) {
         return ERR_OK;
     }
     engine_judges_clear(engine);
     struct lineage_blobs blobs = engine_blobs(engine);
-    return lineage_base_load(&blobs, content, &engine->base, note);
+    struct lineage_load how = {.profile = &origin->model_profile};
+    return lineage_base_load(&blobs, &origin->model_content, &how, &engine->base, note);
 }
 
 static bool on_rows(void *context, uint32_t done, uint32_t count)
@@ -284,7 +287,7 @@ static enum err build_and_publish(struct engine *engine, struct question *questi
     struct buf bytes;
     uint64_t started = clock_mono_ms();
     buf_init(&bytes, ATTRIB_INDEX_MAX);
-    enum err err = need_base(engine, &origin->model_content, note);
+    enum err err = need_base(engine, origin, note);
     if (err == ERR_OK) {
         err = lineage_adapter_load(&blobs, engine->base, &origin->content, &made.adapter, note);
     }
@@ -346,7 +349,7 @@ enum err engine_judge_get(struct engine *engine, const char *adapter,
     }
     struct lineage_blobs blobs = engine_blobs(engine);
     struct lineage_adapter *origin = &question.origin;
-    enum err err = need_base(engine, &origin->model_content, note);
+    enum err err = need_base(engine, origin, note);
     struct engine_judge made = {.used = ++engine->tick};
     if (err == ERR_OK) {
         err = lineage_adapter_load(&blobs, engine->base, &origin->content, &made.adapter, note);

@@ -288,7 +288,7 @@ static void find_base(struct desk *desk)
 {
     const struct ledger_model *model = wanted_model(desk);
     if (model != NULL && !desk->base_wanted &&
-        engine_load(desk->engine, &model->content) == ERR_OK) {
+        engine_load(desk->engine, &model->content, &model->profile) == ERR_OK) {
         desk->base_wanted = true;
     }
 }

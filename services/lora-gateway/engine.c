@@ -33,7 +33,8 @@ struct engine {
     struct thread *thread;
     struct pool *pool;
     pthread_mutex_t lock;
-    struct digest wanted; /* under lock */
+    struct digest wanted;         /* under lock, as the profile */
+    struct digest wanted_profile; /* zero: none */
 
     /* The thread's own. */
     struct lineage_base *base;
@@ -286,13 +287,17 @@ static void load_base(struct engine *engine)
     struct note note = {.text = ""};
     struct lineage_base *base = NULL;
     struct digest wanted;
+    struct digest profile;
     pthread_mutex_lock(&engine->lock);
     wanted = engine->wanted;
+    profile = engine->wanted_profile;
     pthread_mutex_unlock(&engine->lock);
     if (engine->base != NULL) {
         return; /* asked twice: the first one stays */
     }
-    enum err err = lineage_base_load(&engine->blobs, &wanted, &base, &note);
+    struct lineage_load how = {.profile = digest_is_zero(&profile) ? NULL : &profile,
+                               .serve_only = true};
+    enum err err = lineage_base_load(&engine->blobs, &wanted, &how, &base, &note);
     if (err == ERR_OK) {
         err = make_scratch(engine, base);
     }
@@ -430,10 +435,12 @@ void engine_destroy(struct engine *engine)
     free(engine);
 }
 
-enum err engine_load(struct engine *engine, const struct digest *content)
+enum err engine_load(struct engine *engine, const struct digest *content,
+                     const struct digest *profile)
 {
     pthread_mutex_lock(&engine->lock);
     engine->wanted = *content;
+    engine->wanted_profile = profile == NULL ? (struct digest){{0}} : *profile;
     pthread_mutex_unlock(&engine->lock);
     return mailbox_post(engine->mailbox, &engine->wanted);
 }

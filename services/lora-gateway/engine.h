@@ -81,9 +81,10 @@ MUST_USE enum err engine_create(const struct engine_options *options, struct eng
 /* Ends every job as cancelled (done is called), stops the thread. NULL is fine. */
 void engine_destroy(struct engine *engine);
 
-/* Makes the engine load this base model; once, and loaded() answers. After a failed load it may be
- * asked again. Any thread. */
-MUST_USE enum err engine_load(struct engine *engine, const struct digest *content);
+/* Makes the engine load this base model under its registered profile (NULL: as the file says); once,
+ * and loaded() answers. After a failed load it may be asked again. Any thread. */
+MUST_USE enum err engine_load(struct engine *engine, const struct digest *content,
+                              const struct digest *profile);
 
 /* Hands a job over; the base must be loaded. ERR_LIMIT: ENGINE_JOBS_MAX wait. Any thread. */
 MUST_USE enum err engine_submit(struct engine *engine, struct engine_job *job);

@@ -4,6 +4,7 @@
 
 #include "services/openledger/cli.h"
 #include "shared/base/amount.h"
+#include "shared/lm/model.h"
 
 /* Signs action by keys, whose owner is the sender, and submits it to the ledger (or, for training
  * jobs, to the trainer). Returns when it is on disk. */
@@ -48,6 +49,7 @@ MUST_USE enum err act_publish_version(struct cli *cli, const struct key_pair *ke
 /* Puts a Hugging Face folder into the blob folder and registers it as a base model. */
 struct act_model {
     const char *name, *folder, *blob_folder, *licence;
+    enum lm_precision precision; /* LM_STORED: as the file says */
 };
 MUST_USE enum err act_register_model(struct cli *cli, const struct key_pair *keys,
                                      const struct act_model *model);

@@ -68,7 +68,8 @@ static enum err store_model(struct cli *cli, const struct act_model *model,
     err = err != ERR_OK ? err : blob_put(blobs, buf_bytes(&packed), out_content, &cli->note);
     if (err == ERR_OK) {
         struct lineage_blobs source = {.get = get_blob, .context = blobs};
-        err = lineage_base_load(&source, out_content, &base, &cli->note);
+        struct lineage_load how = {.precision = model->precision, .serve_only = true};
+        err = lineage_base_load(&source, out_content, &how, &base, &cli->note);
     }
     if (err == ERR_OK) {
         *out_profile = base->profile;

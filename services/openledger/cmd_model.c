@@ -41,13 +41,18 @@ static int model_register(int argc, char **argv)
          .type = SETTING_TEXT,
          .fallback = "",
          .doc = "the suite's blob folder; empty: <home>/blobs"},
-        {.name = "licence", .type = SETTING_TEXT, .fallback = "Apache-2.0", .doc = "SPDX"}};
+        {.name = "licence", .type = SETTING_TEXT, .fallback = "Apache-2.0", .doc = "SPDX"},
+        {.name = "precision",
+         .type = SETTING_TEXT,
+         .fallback = "stored",
+         .doc = "arithmetic that every service uses for it: fp32, bf16, f16, int8 (serves, cannot\n"
+                "be trained on), or stored: as the file's weights are"}};
     static const struct cli_spec SPEC = {
         .name = "openledger model register",
         .usage = "NAME FOLDER",
         .about = "Stores a Hugging Face folder as one object and registers it as a base model.",
         .settings = SETTINGS,
-        .count = 2,
+        .count = sizeof SETTINGS / sizeof *SETTINGS,
         .positional_min = 2,
         .positional_max = 2};
     struct cli cli;
@@ -64,6 +69,8 @@ static int model_register(int argc, char **argv)
                               .folder = settings_positional(cli.settings, 1),
                               .blob_folder = blobs,
                               .licence = settings_text(cli.settings, "licence")};
+    const char *precision = settings_text(cli.settings, "precision");
+    err = err != ERR_OK ? err : lm_precision_find(precision, &model.precision, &cli.note);
     err = err != ERR_OK ? err : cli_signer(&cli, &keys);
     err = err != ERR_OK ? err : act_register_model(&cli, keys, &model);
     return finish(&cli, keys, err, "model register");

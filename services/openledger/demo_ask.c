@@ -307,7 +307,7 @@ static enum err run_control(struct demo *demo, const struct demo_answer *answer,
                        : cli_call(&demo->cli, "Gateway.GetOpening", &request.base, &opening);
     err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(record->model_content), &model);
     err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(record->attribution_index), &digest);
-    err = err != ERR_OK ? err : lineage_base_load(&source, &model, &base, note);
+    err = err != ERR_OK ? err : lineage_base_load(&source, &model, NULL, &base, note);
     err = err != ERR_OK
               ? err
               : lineage_adapter_load(&source, base, &answer->adapter->content, &adapter, note);

@@ -337,7 +337,7 @@ enum err demo_measure_losses(struct demo *demo)
     err =
         err != ERR_OK ? err : digest_from_bytes(ledger_bytes(models->models[0]->content), &content);
     struct lineage_blobs source = {.get = get_blob, .context = blobs};
-    err = err != ERR_OK ? err : lineage_base_load(&source, &content, &base, note);
+    err = err != ERR_OK ? err : lineage_base_load(&source, &content, NULL, &base, note);
     for (uint32_t i = 0; i < demo->adapter_count && err == ERR_OK; i++) {
         err = lineage_adapter_load(&source, base, &demo->adapters[i].content, &adapters[i], note);
     }

@@ -421,10 +421,12 @@ static enum err check_adapter(struct verify_shares *shares, const struct lineage
     struct lm_adapter *adapter = NULL;
     struct attrib_index *index = NULL;
     enum err err = ERR_OK;
-    if (shares->base == NULL || !digest_equal(&shares->base->content, &origin->model_content)) {
+    if (shares->base == NULL || !digest_equal(&shares->base->content, &origin->model_content) ||
+        !digest_equal(&shares->base->profile, &origin->model_profile)) {
         lineage_base_destroy(shares->base);
         shares->base = NULL;
-        err = lineage_base_load(&blobs, &origin->model_content, &shares->base, note);
+        struct lineage_load how = {.profile = &origin->model_profile};
+        err = lineage_base_load(&blobs, &origin->model_content, &how, &shares->base, note);
     }
     if (err == ERR_OK) {
         err = lineage_adapter_load(&blobs, shares->base, &origin->content, &adapter, note);

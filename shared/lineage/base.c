@@ -39,12 +39,47 @@ static enum err find_file(const Openledger__V1__ModelFiles *files, const char *n
     return note_set(note, ERR_NOT_FOUND, "bundle of %zu files has no %s", files->n_files, name);
 }
 
+static void profile_make(enum lm_precision precision, struct bytes tokenizer, struct digest *out)
+{
+    struct lm_profile profile = {.precision = precision};
+    sha256(tokenizer, &profile.tokenizer_digest);
+    sha256(bytes_of_text(LM_CHAT_TEMPLATE), &profile.template_digest);
+    lm_profile_id(&profile, out);
+}
+
+/* The precision that the registered profile names; it must be the one asked for, if any is. */
+static enum err precision_choose(const struct lineage_load *how, struct bytes tokenizer,
+                                 enum lm_precision *out, struct note *note)
+{
+    *out = how->precision;
+    if (how->profile == NULL) {
+        return ERR_OK;
+    }
+    for (uint32_t i = LM_STORED + 1; i < LM_PRECISION_COUNT; i++) {
+        struct digest id;
+        profile_make((enum lm_precision)i, tokenizer, &id);
+        if (!digest_equal(&id, how->profile)) {
+            continue;
+        }
+        if (how->precision != LM_STORED && how->precision != (enum lm_precision)i) {
+            return note_set(note, ERR_INVALID, "the model is registered under %s, not %s",
+                            lm_precision_name((enum lm_precision)i),
+                            lm_precision_name(how->precision));
+        }
+        *out = (enum lm_precision)i;
+        return ERR_OK;
+    }
+    return note_set(note, ERR_INVALID,
+                    "the model's registered profile is none that this program computes under");
+}
+
 static enum err base_build(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
-                           struct note *note)
+                           const struct lineage_load *how, struct note *note)
 {
     struct bytes config;
     struct bytes weights;
     struct bytes tokenizer;
+    struct lm_load load = {.serve_only = how->serve_only};
     enum err err = find_file(files, "config.json", &config, note);
     if (err == ERR_OK) {
         err = find_file(files, "model.safetensors", &weights, note);
@@ -56,7 +91,10 @@ static enum err base_build(struct lineage_base *base, const Openledger__V1__Mode
         err = lm_tokenizer_load(tokenizer, &base->tokenizer, note);
     }
     if (err == ERR_OK) {
-        err = lm_model_load(config, weights, NULL, &base->model, note);
+        err = precision_choose(how, tokenizer, &load.precision, note);
+    }
+    if (err == ERR_OK) {
+        err = lm_model_load(config, weights, &load, &base->model, note);
     }
     if (err != ERR_OK) {
         return err;
@@ -67,23 +105,22 @@ static enum err base_build(struct lineage_base *base, const Openledger__V1__Mode
                         lm_tokenizer_vocab(base->tokenizer), shape->vocab);
     }
     lm_chat_init(&base->chat, base->tokenizer, shape->bos, shape->eos);
-    struct lm_profile profile = {.precision = lm_model_precision(base->model)};
-    sha256(tokenizer, &profile.tokenizer_digest);
-    sha256(bytes_of_text(LM_CHAT_TEMPLATE), &profile.template_digest);
-    lm_profile_id(&profile, &base->profile);
+    profile_make(lm_model_precision(base->model), tokenizer, &base->profile);
     return ERR_OK;
 }
 
 enum err lineage_base_load(const struct lineage_blobs *blobs, const struct digest *content,
-                           struct lineage_base **out, struct note *note)
+                           const struct lineage_load *how, struct lineage_base **out,
+                           struct note *note)
 {
+    static const struct lineage_load PLAIN = {0};
     Openledger__V1__ModelFiles *files = NULL;
     enum err err = load_files(blobs, content, &files, note);
     if (err != ERR_OK) {
         return err;
     }
     struct lineage_base *base = calloc(1, sizeof *base);
-    err = base == NULL ? ERR_NO_MEMORY : base_build(base, files, note);
+    err = base == NULL ? ERR_NO_MEMORY : base_build(base, files, how == NULL ? &PLAIN : how, note);
     openledger__v1__model_files__free_unpacked(files, NULL);
     if (err != ERR_OK) {
         lineage_base_destroy(base);

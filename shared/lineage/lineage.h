@@ -16,10 +16,10 @@
 #include "shared/base/note.h"
 #include "shared/ledger/ledger.h"
 #include "shared/lm/adapter.h"
-#include "shared/token/chat.h"
 #include "shared/lm/model.h"
-#include "shared/token/tokenizer.h"
 #include "shared/lm/train.h"
+#include "shared/token/chat.h"
+#include "shared/token/tokenizer.h"
 
 #define LINEAGE_OBJECT_MAX (64U << 20) /* bytes of one object */
 #define LINEAGE_ROWS_MAX 65536U        /* rows of a version that can be trained on */
@@ -42,9 +42,20 @@ struct lineage_base {
     struct lm_chat chat;
 };
 
-/* ERR_NOT_FOUND: the blob, or a file in it, is missing. ERR_INVALID: not a model. */
+/* How to load a base. The profile under which a model is registered says the precision; whoever
+ * registers one says the precision instead. */
+struct lineage_load {
+    enum lm_precision
+        precision; /* LM_STORED: what the profile says, without one what the file says */
+    const struct digest *profile; /* the registered one, or NULL */
+    bool serve_only;              /* no gradients, half the memory */
+};
+
+/* how: NULL for all zeros. ERR_NOT_FOUND: the blob, or a file in it, is missing. ERR_INVALID: not a
+ * model, or not one that computes under the profile. */
 MUST_USE enum err lineage_base_load(const struct lineage_blobs *blobs, const struct digest *content,
-                                    struct lineage_base **out, struct note *note);
+                                    const struct lineage_load *how, struct lineage_base **out,
+                                    struct note *note);
 void lineage_base_destroy(struct lineage_base *base); /* NULL is fine */
 
 /* The adapter in an AdapterFiles blob; lm_adapter_destroy() it. */

@@ -208,7 +208,7 @@ static void publish_stories(struct served_ledger *ledger)
     struct lineage_blobs from = {.get = get_blob, .context = ledger->blobs};
     struct lineage_base *base;
     struct digest content = put_base(ledger);
-    must(lineage_base_load(&from, &content, &base, NULL));
+    must(lineage_base_load(&from, &content, NULL, &base, NULL));
     struct digest adapter = put_adapter(ledger, base);
     Openledger__V1__RegisterModel model = OPENLEDGER__V1__REGISTER_MODEL__INIT;
     model.name = text("stories");

@@ -374,7 +374,7 @@ static bool publish_model(void)
         model_content = put(&bundle.base);
         struct lineage_blobs source = {.get = get_blob, .context = blobs};
         struct lineage_base *base;
-        accepted(lineage_base_load(&source, &model_content, &base, &note));
+        accepted(lineage_base_load(&source, &model_content, NULL, &base, &note));
         model_profile = base->profile;
         lineage_base_destroy(base);
         Openledger__V1__RegisterModel model = OPENLEDGER__V1__REGISTER_MODEL__INIT;

@@ -119,7 +119,7 @@ static void put_adapters(struct stage *stage)
 {
     struct lineage_blobs blobs = {.get = get_blob, .context = stage->blobs};
     struct lineage_base *base;
-    ck_assert_uint_eq(lineage_base_load(&blobs, &stage->base, &base, NULL), ERR_OK);
+    ck_assert_uint_eq(lineage_base_load(&blobs, &stage->base, NULL, &base, NULL), ERR_OK);
     for (uint32_t i = 0; i < ADAPTERS; i++) {
         struct lm_adapter_config config = {
             .rank = 2 + 2 * i, .alpha = 8.0F, .targets = LM_TARGETS_ALL};
@@ -158,7 +158,7 @@ static void open_engine(struct stage *stage, uint32_t sequences_max, uint32_t wo
                                                .done = on_done}};
     void *message;
     ck_assert_uint_eq(engine_create(&options, &stage->engine, NULL), ERR_OK);
-    ck_assert_uint_eq(engine_load(stage->engine, &stage->base), ERR_OK);
+    ck_assert_uint_eq(engine_load(stage->engine, &stage->base, NULL), ERR_OK);
     ck_assert_uint_eq(mailbox_take(stage->loaded, WAIT_MS, &message), ERR_OK);
     ck_assert_msg(stage->loaded_base != NULL, "%s", stage->load_note.text);
 }

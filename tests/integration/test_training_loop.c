@@ -413,6 +413,32 @@ static void check_verifier(const struct lineage_base *base, const struct digest 
     buf_deinit(&said);
 }
 
+/* The registered profile says the precision; nobody else can. */
+static void check_precisions(const struct lineage_blobs *source)
+{
+    struct lineage_base *base = NULL;
+    struct lineage_load asked = {.precision = LM_INT8};
+    accepted(lineage_base_load(source, &model_content, &asked, &base, &note));
+    struct digest int8 = base->profile;
+    ck_assert(!digest_equal(&int8, &model_profile));
+    lineage_base_destroy(base);
+    struct lineage_load registered = {.profile = &int8, .serve_only = true};
+    accepted(lineage_base_load(source, &model_content, &registered, &base, &note));
+    ck_assert_int_eq(lm_model_precision(base->model), LM_INT8);
+    ck_assert(digest_equal(&base->profile, &int8));
+    lineage_base_destroy(base);
+    base = NULL;
+    registered.precision = LM_BF16;
+    ck_assert_int_eq(lineage_base_load(source, &model_content, &registered, &base, &note),
+                     ERR_INVALID);
+    ck_assert_ptr_nonnull(strstr(note.text, "registered under int8, not bf16"));
+    struct digest unknown = {{1}};
+    struct lineage_load foreign = {.profile = &unknown};
+    ck_assert_int_eq(lineage_base_load(source, &model_content, &foreign, &base, &note),
+                     ERR_INVALID);
+    ck_assert_ptr_null(base);
+}
+
 START_TEST(test_from_rows_to_shares)
 {
     open_account(WORLD_ALICE);
@@ -441,7 +467,8 @@ START_TEST(test_from_rows_to_shares)
     struct lineage_blobs source = {.get = get_blob, .context = blobs};
     struct lineage_base *base;
     struct answer answers[3];
-    accepted(lineage_base_load(&source, &model_content, &base, &note));
+    accepted(lineage_base_load(&source, &model_content, NULL, &base, &note));
+    check_precisions(&source);
     struct digest grant = open_lease();
     serve(base, &grant, 1, true, &answers[0]);
     tell("ol.openings.answer", &answers[0].message); /* at least once */
