@@ -1,4 +1,4 @@
-/* cmd_model.c - model, train, adapter, grant, chat, attribution: from a datanet to a paid answer. */
+/* cmd_model.c - train, adapter, grant, chat, attribution: from a datanet to a paid answer. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,84 +30,6 @@ static void print_digest(const struct digest *digest)
 {
     char hex[2 * DIGEST_SIZE + 1];
     printf("%s\n", hex_encode(digest->bytes, DIGEST_SIZE, hex));
-}
-
-/* ---- base models ---- */
-
-static int model_register(int argc, char **argv)
-{
-    static const struct setting SETTINGS[] = {
-        {.name = "blob-dir",
-         .type = SETTING_TEXT,
-         .fallback = "",
-         .doc = "the suite's blob folder; empty: <home>/blobs"},
-        {.name = "licence", .type = SETTING_TEXT, .fallback = "Apache-2.0", .doc = "SPDX"},
-        {.name = "precision",
-         .type = SETTING_TEXT,
-         .fallback = "stored",
-         .doc = "arithmetic that every service uses for it: fp32, bf16, f16, int8 (serves, cannot\n"
-                "be trained on), or stored: as the file's weights are"}};
-    static const struct cli_spec SPEC = {
-        .name = "openledger model register",
-        .usage = "NAME FOLDER",
-        .about = "Stores a Hugging Face folder as one object and registers it as a base model.",
-        .settings = SETTINGS,
-        .count = sizeof SETTINGS / sizeof *SETTINGS,
-        .positional_min = 2,
-        .positional_max = 2};
-    struct cli cli;
-    struct key_pair *keys = NULL;
-    char blobs[FILE_PATH_SIZE];
-    int code = cli_open(&cli, &SPEC, argc, argv);
-    if (code >= 0) {
-        return code;
-    }
-    const char *folder = settings_text(cli.settings, "blob-dir");
-    enum err err =
-        folder[0] != '\0' ? file_path(blobs, "%s", folder) : file_path(blobs, "%s/blobs", cli.home);
-    struct act_model model = {.name = settings_positional(cli.settings, 0),
-                              .folder = settings_positional(cli.settings, 1),
-                              .blob_folder = blobs,
-                              .licence = settings_text(cli.settings, "licence")};
-    const char *precision = settings_text(cli.settings, "precision");
-    err = err != ERR_OK ? err : lm_precision_find(precision, &model.precision, &cli.note);
-    err = err != ERR_OK ? err : cli_signer(&cli, &keys);
-    err = err != ERR_OK ? err : act_register_model(&cli, keys, &model);
-    return finish(&cli, keys, err, "model register");
-}
-
-static int model_list(int argc, char **argv)
-{
-    static const struct cli_spec SPEC = {
-        .name = "openledger model list", .usage = "", .about = "Lists the base models."};
-    struct cli cli;
-    int code = cli_open(&cli, &SPEC, argc, argv);
-    if (code >= 0) {
-        return code;
-    }
-    Openledger__V1__ListRequest request = OPENLEDGER__V1__LIST_REQUEST__INIT;
-    const Openledger__V1__ListModelsReply *reply;
-    enum err err = cli_call(&cli, "Registry.ListModels", &request.base, &reply);
-    if (err == ERR_OK && !cli_print_json(&cli, &reply->base)) {
-        static const char *const HEADERS[] = {"NAME", "LICENCE", "CONTENT"};
-        struct output_table *table = output_table_create(3, HEADERS);
-        for (size_t i = 0; i < reply->n_models; i++) {
-            char hex[2 * DIGEST_SIZE + 1];
-            output_cell(table, "%s", reply->models[i]->name);
-            output_cell(table, "%s", reply->models[i]->licence);
-            output_cell(table, "%s", cli_hex(reply->models[i]->content, hex));
-        }
-        output_table_finish(table);
-    }
-    return finish(&cli, NULL, err, "model list");
-}
-
-int cmd_model(int argc, char **argv)
-{
-    static const struct command COMMANDS[] = {{"register", "register a base model", model_register},
-                                              {"list", "list base models", model_list},
-                                              {NULL, NULL, NULL}};
-    return cli_dispatch("openledger model", COMMANDS, argc, argv);
 }
 
 /* ---- training ---- */

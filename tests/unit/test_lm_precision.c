@@ -1,8 +1,10 @@
 /* test_lm_precision.c - the same weights in files of every type and models of every precision. */
+#include "shared/json/json.h"
 #include "shared/lm/gradient.h"
 #include "shared/lm/session.h"
 #include "shared/lm/weights.h"
 #include "shared/platform/pool.h"
+#include "tests/harness/data.h"
 #include "tests/harness/lm_random.h"
 
 enum { ROWS = 90, LORA_STEPS = 3 };
@@ -271,6 +273,40 @@ START_TEST(test_shards)
 }
 END_TEST
 
+/* The shipped base has the digest that its manifest says. */
+START_TEST(test_base_digest)
+{
+    static const char FOLDER[] = "deploy/models/openledger-3m/";
+    static const char *const NAMES[] = {"manifest.json", "config.json", "model.safetensors"};
+    struct buf data[3];
+    bool there = true;
+    for (int i = 0; i < 3; i++) {
+        char path[FILE_PATH_SIZE];
+        ck_assert_int_eq(file_path(path, "%s%s", FOLDER, NAMES[i]), ERR_OK);
+        buf_init(&data[i], (size_t)64 << 20);
+        there = there && test_read(path, &data[i]);
+    }
+    if (there) {
+        struct lm_model *model = NULL;
+        struct json *manifest = NULL;
+        const char *want = NULL;
+        struct digest digest;
+        char got[DIGEST_TEXT_SIZE];
+        ck_assert_int_eq(
+            lm_model_load(buf_bytes(&data[1]), buf_bytes(&data[2]), NULL, &model, NULL), ERR_OK);
+        ck_assert_int_eq(json_parse(buf_bytes(&data[0]), 1 << 20, &manifest, NULL), ERR_OK);
+        ck_assert_int_eq(json_get_text(manifest, "model_digest", &want, NULL), ERR_OK);
+        lm_model_digest(model, &digest);
+        ck_assert_str_eq(digest_format(&digest, got), want);
+        json_destroy(manifest);
+        lm_model_destroy(model);
+    }
+    for (int i = 0; i < 3; i++) {
+        buf_deinit(&data[i]);
+    }
+}
+END_TEST
+
 START_TEST(test_names)
 {
     enum lm_precision precision = LM_STORED;
@@ -291,6 +327,7 @@ int main(void)
     tcase_add_test(rules, test_f16_is_the_rounded_model);
     tcase_add_loop_test(rules, test_int8, 0, RANDOM_VARIANTS);
     tcase_add_test(rules, test_shards);
+    tcase_add_test(rules, test_base_digest);
     tcase_add_test(rules, test_names);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
