@@ -263,7 +263,7 @@ build/fuzz/bin/%: build/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
 	$(Q)clang -fsanitize=fuzzer,address,undefined $^ $(LIBS) -o $@
 
 mutants: ## plant known bugs in a copy; every one must fail its test
-	$(Q)for file in $(sort $(wildcard tests/unit/*.mutants)); do sh tests/harness/mutants.sh $$file || exit; done
+	$(Q)for file in $(sort $(wildcard tests/unit/*.mutants tests/simt/*.mutants)); do sh tests/harness/mutants.sh $$file || exit; done
 
 format: ; $(Q)clang-format -i $(C_FILES) $(H_FILES) $(CXX_FILES) ## reformat in place
 format-check: ; $(Q)clang-format --dry-run --Werror $(C_FILES) $(H_FILES) $(CXX_FILES) ## fail on unformatted code

@@ -4,8 +4,8 @@
  * compiler with this folder first in the include path. What is here is what they use, no more.
  *
  * How: a block's threads are fibers, switched only where CUDA may switch them (__syncthreads,
- * shuffles). Blocks, and threads between two barriers, run in an order that simt_seed chooses:
- * a missing barrier gives different bits for some order. Nothing queued on a stream runs before
+ * shuffles). Blocks, warps between two barriers (each as far as it gets) and the lanes of a warp run in
+ * an order that simt_seed chooses: a missing barrier gives different bits for some order. Nothing queued on a stream runs before
  * somebody waits for it; asynchronous copies land as late as they may. Device memory is malloc's, so
  * ASan sees every access outside; it starts as 0xa5 bytes, shared memory as what is left there.
  *

@@ -27,6 +27,7 @@
 #define THREADS_MAX 1024
 #define STACK_SIZE 65536
 #define WARP 32
+#define NOTHING UINT32_MAX /* no thread could run */
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -150,7 +151,26 @@ void fiber_start(unsigned index)
     makecontext(&fiber->context, fiber_main, 0);
 }
 
-/* Runs one block to its end: every thread until it waits, again and again. */
+/* Runs a warp as far as it gets without the others, and tells how many of its threads ended. */
+unsigned warp_run(unsigned warp)
+{
+    unsigned ended = 0;
+    bool any = false;
+    for (bool again = true; again;) {
+        again = false;
+        for (unsigned lane : permutation(WARP)) {
+            struct fiber *fiber = &fibers[warp * WARP + lane];
+            while (fiber->state == READY) {
+                enter(warp * WARP + lane);
+                again = any = true;
+                ended += fiber->state == DONE ? 1 : 0;
+            }
+        }
+    }
+    return any ? ended : NOTHING;
+}
+
+/* Runs one block to its end: every warp until it waits, again and again. */
 void block_run(void)
 {
     for (unsigned i = 0; i < fiber_count; i++) {
@@ -161,12 +181,10 @@ void block_run(void)
     }
     for (unsigned done = 0; done < fiber_count;) {
         bool moved = false;
-        for (unsigned i : permutation(fiber_count)) {
-            while (fibers[i].state == READY) {
-                enter(i);
-                moved = true;
-                done += fibers[i].state == DONE ? 1 : 0;
-            }
+        for (unsigned warp : permutation(fiber_count / WARP)) {
+            const unsigned ended = warp_run(warp);
+            moved = moved || ended != NOTHING;
+            done += ended == NOTHING ? 0 : ended;
         }
         unsigned waiting = 0;
         for (unsigned i = 0; i < fiber_count; i++) {

@@ -96,12 +96,12 @@ static void order(int round)
 #define KV_STRIDE ((size_t)43)
 #define PAGE ((size_t)16)
 #define PAGES ((size_t)72)
-#define POSITIONS_MAX ((size_t)340)
+#define POSITIONS_MAX ((size_t)601)
 #define ROWS_MAX ((size_t)9)
 #define ROWS (ROWS_MAX * SEQUENCES)
 
-/* A decode step, a chunk of a prompt that crosses a block, and a new sequence. */
-static const size_t batch[SEQUENCES][2] = {{1, 300}, {9, 250}, {5, 0}}; /* rows, start */
+/* A decode step over three blocks, a chunk of a prompt that crosses a block, and a new sequence. */
+static const size_t batch[SEQUENCES][2] = {{1, 600}, {9, 250}, {5, 0}}; /* rows, start */
 
 struct paged_batch {
     struct cuda_sequence sequences[SEQUENCES];
@@ -179,7 +179,7 @@ START_TEST(test_paged_attention)
                                              .sequences =
                                                  put(paged.sequences, sizeof paged.sequences),
                                              .row_max = ROWS_MAX,
-                                             .position_max = 301,
+                                             .position_max = POSITIONS_MAX,
                                              .page_size = PAGE};
     cuda_attention(cuda, &attention);
     same(paged.out, ROWS * HEADS * DIM);
@@ -190,7 +190,7 @@ END_TEST
 START_TEST(test_attention_scratch)
 {
     static struct paged_batch paged;
-    const size_t row = 4 * HEADS * SEQUENCES * 2 * (DIM + 2);
+    const size_t row = 4 * HEADS * SEQUENCES * 3 * (DIM + 2);
     for (size_t rows = 4; rows <= 4; rows -= 4) {
         struct note note = {""};
         cuda_close(cuda);
@@ -201,14 +201,14 @@ START_TEST(test_attention_scratch)
                                                  .sequences =
                                                      put(paged.sequences, sizeof paged.sequences),
                                                  .row_max = ROWS_MAX,
-                                                 .position_max = 301,
+                                                 .position_max = POSITIONS_MAX,
                                                  .page_size = PAGE};
         cuda_attention(cuda, &attention);
         if (rows > 0) {
             same(paged.out, ROWS * HEADS * DIM);
         } else {
             ck_assert_int_eq(cuda_sync(cuda, &note), ERR_LIMIT);
-            ck_assert_str_eq(note.text, "cuda: attention scratch: 3168 bytes needed, 3164 left");
+            ck_assert_str_eq(note.text, "cuda: attention scratch: 4752 bytes needed, 4748 left");
             sync_ok(); /* reported once */
         }
     }
@@ -217,10 +217,10 @@ END_TEST
 
 /* ---- adapters ------------------------------------------------------------------------------------- */
 
-#define IN ((size_t)150)
-#define OUT ((size_t)37)
-#define COUNT ((size_t)30)
-#define RANK_MAX ((size_t)33)
+#define LORA_IN ((size_t)150)
+#define LORA_OUT ((size_t)37)
+#define LORA_COUNT ((size_t)30)
+#define LORA_RANK_MAX ((size_t)33)
 START_TEST(test_lora)
 {
     static const struct {
@@ -228,11 +228,11 @@ START_TEST(test_lora)
         uint32_t rank;
     } runs[] = {{0, 1, 8}, {1, 4, 0}, {5, 11, 33}, {16, 1, 1}, {18, 12, 17}}; /* row 17: none */
     struct cuda_lora_segment segments[5];
-    float ax[COUNT * RANK_MAX];
-    float low[COUNT * OUT];
+    float ax[LORA_COUNT * LORA_RANK_MAX];
+    float low[LORA_COUNT * LORA_OUT];
     order(_i);
-    memcpy(want, pool + 50000, sizeof(float) * COUNT * OUT);
-    float *y = put_floats(pool + 50000, COUNT * OUT);
+    memcpy(want, pool + 50000, sizeof(float) * LORA_COUNT * LORA_OUT);
+    float *y = put_floats(pool + 50000, LORA_COUNT * LORA_OUT);
     for (size_t i = 0; i < 5; i++) {
         const size_t row = runs[i].row;
         const size_t count = runs[i].row_count;
@@ -244,120 +244,198 @@ START_TEST(test_lora)
                                                  count,
                                                  (uint32_t)rank,
                                                  scale,
-                                                 rank == 0 ? NULL : put_floats(a, rank * IN),
-                                                 rank == 0 ? NULL : put_floats(b, rank * OUT)};
+                                                 rank == 0 ? NULL : put_floats(a, rank * LORA_IN),
+                                                 rank == 0 ? NULL : put_floats(b, rank * LORA_OUT)};
         if (rank == 0) {
             continue;
         }
         kernels_gemm(scalar, &parallel_serial,
                      &(struct kernels_gemm){.m = count,
                                             .n = rank,
-                                            .k = IN,
-                                            .a = {pool + row * IN, IN, 1},
-                                            .b = {a, 1, IN},
+                                            .k = LORA_IN,
+                                            .a = {pool + row * LORA_IN, LORA_IN, 1},
+                                            .b = {a, 1, LORA_IN},
                                             .c = ax,
                                             .c_stride = rank});
         kernels_gemm(scalar, &parallel_serial,
                      &(struct kernels_gemm){.m = count,
-                                            .n = OUT,
+                                            .n = LORA_OUT,
                                             .k = rank,
                                             .a = {ax, rank, 1},
                                             .b = {b, 1, rank},
                                             .c = low,
-                                            .c_stride = OUT});
-        kernels_axpy(scalar, &parallel_serial, count * OUT, scale, low, want + row * OUT);
+                                            .c_stride = LORA_OUT});
+        kernels_axpy(scalar, &parallel_serial, count * LORA_OUT, scale, low, want + row * LORA_OUT);
     }
-    const struct cuda_lora lora = {.in = IN,
-                                   .out = OUT,
-                                   .row_count = COUNT,
-                                   .rank_max = RANK_MAX,
+    const struct cuda_lora lora = {.in = LORA_IN,
+                                   .out = LORA_OUT,
+                                   .row_count = LORA_COUNT,
+                                   .rank_max = LORA_RANK_MAX,
                                    .segments = put(segments, sizeof segments),
                                    .segment_count = 5,
-                                   .x = put_floats(pool, COUNT * IN),
+                                   .x = put_floats(pool, LORA_COUNT * LORA_IN),
                                    .ax = cuda_take(cuda, sizeof ax),
                                    .y = y};
     cuda_lora(cuda, &lora);
-    same(y, COUNT * OUT);
+    same(y, LORA_COUNT * LORA_OUT);
 }
 END_TEST
-#undef IN
-#undef OUT
-#undef COUNT
-#undef RANK_MAX
 
 /* ---- rows -------------------------------------------------------------------------------------------- */
 
-#define COUNT ((size_t)21)
-#define WIDTH ((size_t)67)
-#define SIZE (COUNT * WIDTH)
+#define NORM_COUNT ((size_t)21)
+#define NORM_WIDTH ((size_t)67)
+#define NORM_SIZE (NORM_COUNT * NORM_WIDTH)
 START_TEST(test_residual_norm)
 {
     order(_i);
-    kernels_add(scalar, &parallel_serial, SIZE, pool, pool + SIZE, want);
-    kernels_rmsnorm(scalar, &parallel_serial, COUNT, WIDTH, 1e-5F, want, pool + 9000, want + SIZE,
-                    want + 2 * SIZE);
-    float *out = cuda_take(cuda, (2 * SIZE + COUNT) * sizeof *out);
-    const struct cuda_rmsnorm norm = {.rows = COUNT,
-                                      .width = WIDTH,
+    kernels_add(scalar, &parallel_serial, NORM_SIZE, pool, pool + NORM_SIZE, want);
+    kernels_rmsnorm(scalar, &parallel_serial, NORM_COUNT, NORM_WIDTH, 1e-5F, want, pool + 9000,
+                    want + NORM_SIZE, want + 2 * NORM_SIZE);
+    float *out = cuda_take(cuda, (2 * NORM_SIZE + NORM_COUNT) * sizeof *out);
+    const struct cuda_rmsnorm norm = {.rows = NORM_COUNT,
+                                      .width = NORM_WIDTH,
                                       .eps = 1e-5F,
-                                      .x = put_floats(pool, SIZE),
-                                      .add = put_floats(pool + SIZE, SIZE),
+                                      .x = put_floats(pool, NORM_SIZE),
+                                      .add = put_floats(pool + NORM_SIZE, NORM_SIZE),
                                       .sum = out,
-                                      .weight = put_floats(pool + 9000, WIDTH),
-                                      .y = out + SIZE,
-                                      .inv = out + 2 * SIZE};
+                                      .weight = put_floats(pool + 9000, NORM_WIDTH),
+                                      .y = out + NORM_SIZE,
+                                      .inv = out + 2 * NORM_SIZE};
     cuda_rmsnorm(cuda, &norm);
-    same(out, 2 * SIZE + COUNT);
+    same(out, 2 * NORM_SIZE + NORM_COUNT);
 }
 END_TEST
-#undef COUNT
-#undef WIDTH
-#undef SIZE
 
-#define COUNT ((size_t)40)
-#define WIDTH ((size_t)33)
-#define TABLE ((size_t)7)
+#define EMBED_COUNT ((size_t)40)
+#define EMBED_WIDTH ((size_t)33)
+#define EMBED_TABLE ((size_t)7)
 START_TEST(test_embedding)
 {
-    uint32_t ids[COUNT];
+    uint32_t ids[EMBED_COUNT];
     order(_i);
-    for (size_t i = 0; i < COUNT; i++) {
-        ids[i] = (uint32_t)(i * i % TABLE);
+    for (size_t i = 0; i < EMBED_COUNT; i++) {
+        ids[i] = (uint32_t)(i * i % EMBED_TABLE);
     }
     const uint32_t *ids_there = put(ids, sizeof ids);
-    float *out = cuda_take(cuda, sizeof *out * COUNT * WIDTH);
-    kernels_embed(scalar, &parallel_serial, COUNT, WIDTH, pool, ids, want);
-    cuda_embed(cuda, COUNT, WIDTH, put_floats(pool, TABLE * WIDTH), ids_there, out);
-    same(out, COUNT * WIDTH);
-    memcpy(want, pool + 500, sizeof *want * TABLE * WIDTH);
-    float *table = put_floats(pool + 500, TABLE * WIDTH);
-    kernels_embed_backward(scalar, &parallel_serial, COUNT, WIDTH, ids, pool, want);
-    cuda_embed_backward(cuda, COUNT, WIDTH, ids_there, put_floats(pool, COUNT * WIDTH), table);
-    same(table, TABLE * WIDTH);
+    float *out = cuda_take(cuda, sizeof *out * EMBED_COUNT * EMBED_WIDTH);
+    kernels_embed(scalar, &parallel_serial, EMBED_COUNT, EMBED_WIDTH, pool, ids, want);
+    cuda_embed(cuda, EMBED_COUNT, EMBED_WIDTH, put_floats(pool, EMBED_TABLE * EMBED_WIDTH),
+               ids_there, out);
+    same(out, EMBED_COUNT * EMBED_WIDTH);
+    memcpy(want, pool + 500, sizeof *want * EMBED_TABLE * EMBED_WIDTH);
+    float *table = put_floats(pool + 500, EMBED_TABLE * EMBED_WIDTH);
+    kernels_embed_backward(scalar, &parallel_serial, EMBED_COUNT, EMBED_WIDTH, ids, pool, want);
+    cuda_embed_backward(cuda, EMBED_COUNT, EMBED_WIDTH, ids_there,
+                        put_floats(pool, EMBED_COUNT * EMBED_WIDTH), table);
+    same(table, EMBED_TABLE * EMBED_WIDTH);
 }
 END_TEST
-#undef COUNT
-#undef WIDTH
-#undef TABLE
 
 /* Sums by blocks, as kernels_sum_squares takes them. */
-#define COUNT (3 * KERNELS_SUM_BLOCK + 77)
-#define BLOCKS ((size_t)4)
+#define LANES_COUNT (3 * KERNELS_SUM_BLOCK + 77)
+#define LANES_BLOCKS ((size_t)4)
 START_TEST(test_lanes)
 {
     order(_i);
-    const float *x = put_floats(pool, COUNT);
-    float *out = cuda_take(cuda, BLOCKS * sizeof *out);
-    for (size_t b = 0; b < BLOCKS; b++) {
+    const float *x = put_floats(pool, LANES_COUNT);
+    float *out = cuda_take(cuda, LANES_BLOCKS * sizeof *out);
+    for (size_t b = 0; b < LANES_BLOCKS; b++) {
         const size_t count = b < 3 ? KERNELS_SUM_BLOCK : 77;
         want[b] = (float)kernels_sum_squares(scalar, count, pool + b * KERNELS_SUM_BLOCK);
     }
-    cuda_lanes(cuda, CUDA_SUM_SQUARES, COUNT, KERNELS_SUM_BLOCK, x, out);
-    same(out, BLOCKS);
+    cuda_lanes(cuda, CUDA_SUM_SQUARES, LANES_COUNT, KERNELS_SUM_BLOCK, x, out);
+    same(out, LANES_BLOCKS);
 }
 END_TEST
-#undef COUNT
-#undef BLOCKS
+
+/* ---- longer than the table's tests: every buffer is used again ------------------------------------ */
+
+#define LONG_M ((size_t)5)
+#define LONG_N ((size_t)35)
+#define LONG_K ((size_t)1500)
+
+START_TEST(test_long_product)
+{
+    struct kernels_gemm gemm = {.m = LONG_M,
+                                .n = LONG_N,
+                                .k = LONG_K,
+                                .a = {pool, LONG_K, 1},
+                                .b = {pool + 2000, LONG_N, 1},
+                                .c = want,
+                                .c_stride = LONG_N};
+    order(_i);
+    kernels_gemm(scalar, &parallel_serial, &gemm);
+    gemm.a.data = put_floats(pool, LONG_M * LONG_K);
+    gemm.b.data = put_floats(pool + 2000, LONG_N * LONG_K);
+    gemm.c = cuda_take(cuda, LONG_M * LONG_N * sizeof *gemm.c);
+    cuda_gemm(cuda, &gemm);
+    same(gemm.c, LONG_M * LONG_N);
+}
+END_TEST
+
+#define LONG_BLOCKS ((LONG_K + KERNELS_QUANT - 1) / KERNELS_QUANT)
+#define LONG_PADDED ((size_t)48) /* LONG_N in whole panels */
+
+START_TEST(test_long_product_int8)
+{
+    static uint8_t rows[LONG_N * LONG_BLOCKS * KERNELS_Q8_SIZE];
+    static int8_t w[LONG_PADDED * LONG_BLOCKS * KERNELS_QUANT];
+    static uint16_t w_scales[LONG_PADDED * LONG_BLOCKS];
+    static int8_t x[LONG_M * LONG_BLOCKS * KERNELS_QUANT];
+    static float x_scales[LONG_M * LONG_BLOCKS];
+    order(_i);
+    for (size_t i = 0; i < LONG_N; i++) {
+        kernels_quantize_q8(LONG_K, pool + i * LONG_K, rows + i * LONG_BLOCKS * KERNELS_Q8_SIZE);
+    }
+    ck_assert_uint_eq(kernels_int8_code_count(LONG_K, LONG_N), sizeof w);
+    kernels_pack_int8(&parallel_serial, LONG_K, LONG_N, rows, w, w_scales);
+    kernels_quantize(scalar, &parallel_serial, LONG_M, LONG_K, pool + 500, LONG_K, x, x_scales);
+    struct kernels_gemm_int8 gemm = {.m = LONG_M,
+                                     .n = LONG_N,
+                                     .k = LONG_K,
+                                     .x_codes = x,
+                                     .x_scales = x_scales,
+                                     .w_codes = w,
+                                     .w_scales = w_scales,
+                                     .c = want,
+                                     .c_stride = LONG_N};
+    kernels_gemm_int8(scalar, &parallel_serial, &gemm);
+    gemm.x_codes = put(x, sizeof x);
+    gemm.x_scales = put(x_scales, sizeof x_scales);
+    gemm.w_codes = put(w, sizeof w);
+    gemm.w_scales = put(w_scales, sizeof w_scales);
+    gemm.c = cuda_take(cuda, LONG_M * LONG_N * sizeof *gemm.c);
+    cuda_gemm_int8(cuda, &gemm);
+    same(gemm.c, LONG_M * LONG_N);
+}
+END_TEST
+
+START_TEST(test_long_loss)
+{
+    const size_t rows = 3;
+    const size_t vocab = 9001;
+    const int32_t targets[] = {9000, -1, 17};
+    struct kernels_cross_entropy loss = {.rows = rows,
+                                         .vocab = vocab,
+                                         .logits = pool,
+                                         .stride = vocab,
+                                         .targets = targets,
+                                         .out_loss = want + rows * vocab,
+                                         .out_dlogits = want};
+    order(_i);
+    kernels_cross_entropy(scalar, &parallel_serial, &loss);
+    float *there = cuda_take(cuda, (rows * vocab + rows) * sizeof *there);
+    const size_t size = rows * vocab * sizeof *there;
+    cuda_put(cuda, &(struct cuda_rows){1, size, size, size}, pool, there);
+    loss.logits = there; /* in place */
+    loss.out_dlogits = there;
+    loss.out_loss = there + rows * vocab;
+    loss.targets = put(targets, sizeof targets);
+    cuda_cross_entropy(cuda, &loss);
+    same(there, rows * vocab + rows);
+}
+END_TEST
 
 /* ---- graphs, memory, failures ---------------------------------------------------------------------- */
 
@@ -500,6 +578,9 @@ int main(void)
     tcase_add_loop_test(tcase, test_residual_norm, 0, ORDERS);
     tcase_add_loop_test(tcase, test_embedding, 0, ORDERS);
     tcase_add_loop_test(tcase, test_lanes, 0, ORDERS);
+    tcase_add_loop_test(tcase, test_long_product, 0, ORDERS);
+    tcase_add_loop_test(tcase, test_long_product_int8, 0, ORDERS);
+    tcase_add_loop_test(tcase, test_long_loss, 0, ORDERS);
     tcase_add_test(tcase, test_graph);
     tcase_add_test(tcase, test_arena);
 #ifdef OPENLEDGER_SIMT
