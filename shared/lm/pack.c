@@ -120,9 +120,11 @@ struct chunk {
 
 static enum err chunk_init(struct chunk *chunk, size_t columns)
 {
+    CHECK(columns > 0);
     size_t count = CHUNK_ROWS * columns;
+    size_t wide = count * sizeof(float);
     size_t blocks = CHUNK_ROWS * kernels_quant_blocks(columns) * KERNELS_Q8_SIZE;
-    *chunk = (struct chunk){.stored = malloc(count * sizeof(float)),
+    *chunk = (struct chunk){.stored = malloc(wide),
                             .values = malloc(count * sizeof(float)),
                             .halves = malloc(count * sizeof(uint16_t)),
                             .blocks = malloc(blocks)};
@@ -369,7 +371,8 @@ static void row_of_codes(const struct lm_matrix *matrix, size_t columns, size_t 
         float scale;
         kernels_from_f16(1, &matrix->scales[(panel + b) * PANEL + lane], &scale);
         for (size_t j = 0; j < KERNELS_QUANT && b * KERNELS_QUANT + j < columns; j++) {
-            out[b * KERNELS_QUANT + j] = scale * (float)codes[(j / 4 * PANEL + lane) * 4 + j % 4];
+            size_t at = (j / 4 * PANEL + lane) * 4 + j % 4;
+            out[b * KERNELS_QUANT + j] = scale * (float)codes[at];
         }
     }
 }

@@ -180,6 +180,9 @@ static enum err folder_open(struct lm_weights *weights, const struct lm_file *fi
 
 static enum err names_check(struct lm_weights *weights, struct note *note)
 {
+    if (weights->count == 0) {
+        return ERR_OK;
+    }
     qsort(weights->views, weights->count, sizeof *weights->views, by_name);
     for (uint32_t i = 1; i < weights->count; i++) {
         if (strcmp(weights->views[i].name, weights->views[i - 1].name) == 0) {
