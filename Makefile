@@ -44,16 +44,19 @@ CFLAGS := -std=gnu17 -g -fno-common -fPIE -ffp-contract=off -ffile-prefix-map=$(
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(FLAGS_$(MODE)) $(LDFLAGS_EXTRA)
 LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -ljansson -lpcre2-8 \
   -ldivsufsort -lzstd -lcurl -lssl -lcrypto -lm -pthread
-# CUDA is built where nvcc is found, unless CUDA= says no; not for sanitizers, whose code nvcc cannot
-# make. The runtime is linked statically and finds the driver when it is called: programs start without.
+# CUDA is built where nvcc and its static runtime are found, unless CUDA= says no; not for sanitizers, whose
+# code nvcc cannot make. The runtime finds the driver when it is called: programs start without.
 NVCC ?= $(firstword $(wildcard $(shell command -v nvcc) /usr/local/cuda/bin/nvcc))
-CUDA ?= $(if $(filter release debug,$(MODE)),$(NVCC))
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDART := $(if $(NVCC),$(firstword $(wildcard $(addsuffix /libcudart_static.a,$(addprefix $(CUDA_HOME)/,lib64 lib \
+  targets/$(shell uname -m)-linux/lib) /usr/local/cuda/lib64 /usr/lib/$(shell $(CC) -print-multiarch)))))
+CUDA ?= $(if $(filter release debug,$(MODE)),$(if $(CUDART),$(NVCC)))
 NVCC_FLAGS := -std=c++17 -O2 --fmad=false --ftz=false --prec-div=true --prec-sqrt=true \
   -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90 -D_GNU_SOURCE -I.
 # No part of the C++ runtime: programs are linked as C.
 NVCC_HOST := -fPIE,-Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-fstack-protector-strong
 ifneq ($(CUDA),)
-LIBS += $(wildcard $(patsubst %/bin/nvcc,%/lib64/libcudart_static.a,$(realpath $(CUDA)))) -ldl -lrt
+LIBS += $(CUDART) -ldl -lrt
 CUDA_C := $(sort $(wildcard kernels/cuda/*.c))
 CUDA_CU := $(sort $(wildcard kernels/cuda/*.cu))
 CUDA_PTX := $(addprefix $(BUILD)/,$(CUDA_CU:.cu=.ptx) tests/simt/probe.ptx tests/simt/probe_fmad.ptx)
@@ -98,7 +101,7 @@ INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
 all: bins tests ## build everything for MODE (default release)
 bins: $(BINS) ## build the services and the command line into build/MODE/bin
 tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests $(CUDA_PTX)
-	$(if $(CUDA),,@echo "  CUDA is not built (nvcc not found, CUDA= or a sanitizer): kernels/cuda is only simulated")
+	$(if $(CUDA),,@echo "  CUDA is not built (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer): kernels/cuda is only simulated")
 
 deps: ## install what is missing: Debian and npm packages (sudo when not root)
 	$(Q)sh deploy/deps.sh
@@ -220,7 +223,7 @@ $(BUILD)/tests/simt/test_device: $(BUILD)/tests/simt/test_device.o $(BUILD)/libh
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_check) $(LIBS) -o $@
 test-gpu: $(GPU_TESTS) ## compare kernels/cuda on a GPU with the scalar bits
 ifeq ($(CUDA),)
-	@echo "SKIP: built without CUDA (nvcc not found, CUDA= or a sanitizer)"
+	@echo "SKIP: built without CUDA (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer)"
 else
 	$(Q)$(BUILD)/tests/simt/test_device >$(BUILD)/tests/simt/log 2>&1; result=$$?; cat $(BUILD)/tests/simt/log; \
 	  [ $$result -eq 0 ] || exit; grep -q '^SKIP' $(BUILD)/tests/simt/log && exit; \

@@ -44,7 +44,7 @@ fused_only_where_written() { # the check above can fail: with contraction on, th
 }
 
 if [ ! -e "$build/tests/simt/probe.ptx" ]; then
-    echo "SKIP: built without CUDA (nvcc not found, CUDA= or a sanitizer)"
+    echo "SKIP: built without CUDA (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer)"
     exit 0
 fi
 report 'no kernel spills registers' no_spills
