@@ -19,6 +19,7 @@
 #include "shared/base/check.h"
 #include "shared/platform/clock.h"
 #include "shared/platform/file.h"
+#include "shared/platform/random.h"
 
 struct process {
     pid_t pid;
@@ -297,18 +298,24 @@ static struct sockaddr_in loopback(uint16_t port)
 
 enum err process_free_port(uint16_t *out_port, struct note *note)
 {
-    struct sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    enum err err = ERR_OK;
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        err = note_set(note, err_from_errno(errno), "no free port: %s", strerrordesc_np(errno));
-    } else {
-        *out_port = ntohs(address.sin_port);
+    enum { FIRST = 10000, COUNT = 6000, TRIES = 64 };
+    int saved = EADDRINUSE;
+    for (int i = 0; i < TRIES; i++) {
+        uint16_t port = 0;
+        random_bytes(&port, sizeof port);
+        port = (uint16_t)(FIRST + port % COUNT);
+        struct sockaddr_in address = loopback(port);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool free = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        saved = errno;
+        file_close(fd);
+        if (free) {
+            *out_port = port;
+            return ERR_OK;
+        }
     }
-    file_close(fd);
-    return err;
+    return note_set(note, err_from_errno(saved), "no free port from %d to %d: %s", FIRST,
+                    FIRST + COUNT - 1, strerrordesc_np(saved));
 }
 
 bool process_port_open(uint16_t port)

@@ -47,7 +47,9 @@ void process_destroy(struct process *process);
 MUST_USE enum err process_output(const char *const *argv, uint64_t timeout_ms, struct buf *out,
                                  int *out_exit, struct note *note);
 
-/* A TCP port on 127.0.0.1 that was free a moment ago. */
+/* A TCP port on 127.0.0.1 that was free a moment ago: at random, from 10000 to 15999. That is below the
+ * ports that Linux and the BSDs give to outgoing connections, one of which could otherwise take the
+ * port, and keep it, before the program it is meant for listens. */
 MUST_USE enum err process_free_port(uint16_t *out_port, struct note *note);
 
 /* Can 127.0.0.1:port be connected to right now? For readiness waits. */

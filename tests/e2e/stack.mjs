@@ -1,6 +1,7 @@
 // stack.mjs - a whole suite for an end-to-end test: `openledger up` in a private folder, one datanet,
 // one trained adapter, one grant with its API key; all through the command line, as a person would.
 import { execFileSync, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -25,13 +26,15 @@ export async function until(what, ask, limit_ms = 60000) {
   }
 }
 
-function freePort() {
-  return new Promise(done => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => done(port))
+/** A free port below those that outgoing connections are given. */
+async function freePort() {
+  for (;;) {
+    const port = randomInt(10000, 16000)
+    const free = await new Promise(done => {
+      const server = createServer().once('error', () => done(false)).listen(port, '127.0.0.1', () => server.close(() => done(true)))
     })
-  })
+    if (free) return port
+  }
 }
 
 /** A base model's folder, or null: then the test says SKIP. */
@@ -53,7 +56,7 @@ export async function runTests(tests, stack, logs = []) {
       console.log(String(error.stack ?? error).replace(/^/gm, '# '))
     }
   }
-  for (const name of failed ? logs : []) console.log(stack.log(name).trim().split('\n').slice(-15).join('\n').replace(/^/gm, '# '))
+  for (const name of failed ? logs : []) console.log(stack.log(name).trim().split('\n').slice(-15).map(line => `${name}: ${line}`).join('\n').replace(/^/gm, '# '))
   return failed ? 1 : 0
 }
 

@@ -195,7 +195,7 @@ const tests = {
     await checkpointAt(await height())
   },
 }
-const code = await runTests(tests, stack, ['settlement', 'witness-2'])
+const code = await runTests(tests, stack, ['settlement', 'witness-1', 'witness-2', 'witness-3'])
 await stack.stop()
 console.log(`1..${Object.keys(tests).length}`)
 process.exit(code)
