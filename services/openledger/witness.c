@@ -71,6 +71,13 @@ static enum err batch_find(void *context, const struct digest *digest, struct bu
     return err;
 }
 
+static uint64_t height_of(const struct witness *witness)
+{
+    struct ledger_head head;
+    ledger_head(witness->ledger, &head);
+    return head.height;
+}
+
 static enum err snapshot_write(struct witness *witness, struct note *note)
 {
     char path[FILE_PATH_SIZE];
@@ -81,6 +88,15 @@ static enum err snapshot_write(struct witness *witness, struct note *note)
     err = err ? err : file_write_atomic(path, buf_bytes(&snapshot), 0644, note);
     buf_deinit(&snapshot);
     return err;
+}
+
+/* The header of the block applied last goes into the tiles. One that could not be written is still
+ * there to be written before the next entry is applied. */
+static enum err header_keep(struct witness *witness, struct note *note)
+{
+    return tlog_store_size(witness->tiles) < height_of(witness) && witness->effects.header.size > 0
+               ? tlog_store_append(witness->tiles, buf_bytes(&witness->effects.header), note)
+               : ERR_OK;
 }
 
 static enum err entry_apply(struct witness *witness, struct bytes entry, struct note *note)
@@ -95,20 +111,11 @@ static enum err entry_apply(struct witness *witness, struct bytes entry, struct 
     if (witness->effects.kind != LEDGER_KIND_SEAL) {
         return ERR_OK;
     }
-    if (tlog_store_size(witness->tiles) < head.height) {
-        err = tlog_store_append(witness->tiles, buf_bytes(&witness->effects.header), note);
-    }
+    err = header_keep(witness, note);
     if (err == ERR_OK && head.height % SNAPSHOT_BLOCKS == 0) {
         err = snapshot_write(witness, note);
     }
     return err;
-}
-
-static uint64_t height_of(const struct witness *witness)
-{
-    struct ledger_head head;
-    ledger_head(witness->ledger, &head);
-    return head.height;
 }
 
 /* One page of entries, applied up to the seal of height. */
@@ -140,7 +147,7 @@ static enum err page_apply(struct witness *witness, uint64_t height, struct note
 static enum err replay(struct witness *witness, uint64_t height, struct note *note)
 {
     uint64_t end_ms = clock_mono_ms() + REPLAY_MS;
-    enum err err = ERR_OK;
+    enum err err = header_keep(witness, note);
     while (err == ERR_OK && height_of(witness) < height) {
         err = clock_mono_ms() < end_ms
                   ? page_apply(witness, height, note)
