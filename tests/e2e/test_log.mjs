@@ -124,7 +124,7 @@ const tests = {
     assert.match(stack.cli('verify', '--dir', stack.home, '--proof', file), /not on the ledger/)
   },
   'a receipt: in its batch, in the transaction that settles it, in a block': async () => {
-    const reply = await fetch(`${stack.url}/v1/chat/completions`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${stack.apiKey}` }, body: JSON.stringify({ model: stack.adapter, messages: [{ role: 'user', content: 'Who is number 7?' }], max_tokens: 16 }) })
+    const reply = await fetch(`${stack.url}/v1/chat/completions`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${stack.apiKey}` }, body: JSON.stringify({ model: stack.adapter, messages: [{ role: 'user', content: 'Who is number 7?' }], max_tokens: 16, temperature: 0 }) })
     receipt = (await reply.json()).openledger.receipt
     const file = path.join(stack.home, 'receipt.tlog-proof')
     await until('receipt', () => stack.cli('prove', 'receipt', receipt, '--out', file))
