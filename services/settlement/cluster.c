@@ -23,7 +23,8 @@
 enum {
     MESSAGES_MAX = 4096, /* waiting for the worker; more are lost, as on any bus */
     CLAIM_MS = 1000,     /* one question to JetStream while claiming */
-    FORWARD_MS = 8000,
+    ASK_MS = 1000,       /* one asking of a sequencer that may be dead */
+    AGAIN_MS = 100,      /* before the next, after an answer that came at once */
     SUBJECT_SIZE = 48,
     REPLY_MAX = 4096
 };
@@ -35,6 +36,7 @@ struct cluster {
     struct buf genesis;
     struct mailbox *messages; /* of struct bus_message, for the replica */
     struct bus_subscription *listening, *submitting;
+    struct forward *again; /* forwarded calls that ask once more at their time; the worker's */
     struct metric *differs;
     atomic_bool drain_posted, leads;
     bool failed;
@@ -196,6 +198,8 @@ static void on_message(void *context, struct bus_message *message)
     }
 }
 
+static void forward_due(struct cluster *cluster);
+
 void cluster_tick(struct cluster *cluster)
 {
     struct note note = {""};
@@ -203,17 +207,42 @@ void cluster_tick(struct cluster *cluster)
     if (!cluster->failed) {
         after(cluster, replica_tick(cluster->replica, &note), &note);
     }
+    forward_due(cluster);
 }
 
 /* ---- submissions from one replica to another ---------------------------------------------------- */
 
-/* One forwarded call, on the replica that was asked. */
+/* One forwarded call, on the replica that was asked. It asks whoever sequences until there is an answer or
+ * the caller gives up: a transaction that the sequencer has already is answered as the first time, so what
+ * a dying one took with it is simply asked of the next. */
 struct forward {
-    struct service *service;
+    struct forward *next;
+    struct cluster *cluster;
+    struct service *service; /* outlives the cluster */
     struct rpc_call *call;
+    struct bytes signed_tx; /* in the call's request */
+    uint64_t again_ms;
     struct bus_message *reply;
     enum err err;
 };
+
+static void forward_finish(struct forward *forward, enum err err)
+{
+    rpc_finish(forward->call, err);
+    free(forward);
+}
+
+/* After an err that may be gone in a moment. [worker] */
+static void forward_again(struct forward *forward, enum err err, const char *why)
+{
+    if (rpc_cancelled(forward->call) || signals_stop_requested()) {
+        forward_finish(forward, note_set(rpc_note(forward->call), err, "%s", why));
+    } else {
+        forward->again_ms = clock_mono_ms() + (err == ERR_TIMEOUT ? 0 : AGAIN_MS);
+        forward->next = forward->cluster->again;
+        forward->cluster->again = forward;
+    }
+}
 
 static void forward_end(void *argument)
 {
@@ -227,20 +256,28 @@ static void forward_end(void *argument)
               : from->err == 0 ? ERR_OK
                                : err_from_grpc_status((int)from->err);
     }
-    if (err == ERR_OK) {
+    if (err == ERR_TIMEOUT || err == ERR_UNAVAILABLE) {
+        forward_again(forward, err, from != NULL ? from->note : "the sequencer does not answer");
+    } else if (err == ERR_OK) {
         Openledger__V1__SubmitReply reply = OPENLEDGER__V1__SUBMIT_REPLY__INIT;
         reply.tx = from->tx;
         reply.index = from->index;
         reply.repeated_submission = from->repeated_submission;
-        err = rpc_reply(forward->call, &reply);
+        forward_finish(forward, rpc_reply(forward->call, &reply));
     } else {
-        err = note_set(rpc_note(forward->call), err, "%s",
-                       from != NULL ? from->note : "the sequencer does not answer");
+        forward_finish(forward,
+                       note_set(rpc_note(forward->call), err, "%s",
+                                from != NULL ? from->note : "the sequencer's answer is malformed"));
     }
-    rpc_finish(forward->call, err);
     openledger__v1__forwarded_reply__free_unpacked(from, NULL);
-    bus_message_destroy(forward->reply);
-    free(forward);
+}
+
+static void forward_answered(void *argument)
+{
+    struct forward *forward = argument;
+    struct bus_message *reply = forward->reply;
+    forward_end(forward);
+    bus_message_destroy(reply);
 }
 
 static void on_forward_answer(void *context, enum err err, struct bus_message *reply)
@@ -248,38 +285,62 @@ static void on_forward_answer(void *context, enum err err, struct bus_message *r
     struct forward *forward = context;
     forward->reply = reply;
     forward->err = err;
-    if (service_post(forward->service, forward_end, forward) != ERR_OK) {
-        forward_end(forward); /* the worker is gone: the call must end all the same */
+    if (service_post(forward->service, forward_answered, forward) != ERR_OK) {
+        bus_message_destroy(reply); /* the worker is gone: the call must end all the same */
+        forward_finish(forward, ERR_UNAVAILABLE);
+    }
+}
+
+static void forward_ask(struct forward *forward)
+{
+    struct cluster *cluster = forward->cluster;
+    uint32_t leader = replica_leader(cluster->replica);
+    uint32_t left_ms = rpc_remaining_ms(forward->call);
+    enum err err = ERR_UNAVAILABLE;
+    if (leader != 0) {
+        char subject[SUBJECT_SIZE];
+        (void)snprintf(subject, sizeof subject, "ol.replica.%u.submit", leader);
+        err =
+            bus_request_async(cluster->bus, subject, (struct bus_headers){0}, forward->signed_tx,
+                              left_ms < ASK_MS ? left_ms + 1 : ASK_MS, on_forward_answer, forward);
+    }
+    if (err != ERR_OK) {
+        forward_again(forward, ERR_UNAVAILABLE,
+                      leader == 0 ? "no replica sequences at the moment: try again"
+                                  : "the sequencer cannot be reached");
+    }
+}
+
+static void forward_due(struct cluster *cluster)
+{
+    struct forward *rest = cluster->again;
+    uint64_t now = clock_mono_ms();
+    cluster->again = NULL;
+    while (rest != NULL) {
+        struct forward *forward = rest;
+        rest = forward->next;
+        if (now >= forward->again_ms) {
+            forward_ask(forward);
+        } else {
+            forward->next = cluster->again;
+            cluster->again = forward;
+        }
     }
 }
 
 enum err cluster_forward(struct cluster *cluster, struct rpc_call *call, struct bytes signed_tx)
 {
-    uint32_t leader = replica_leader(cluster->replica);
     struct forward *forward = calloc(1, sizeof *forward);
-    char subject[SUBJECT_SIZE];
-    uint32_t left_ms = rpc_remaining_ms(call);
     if (forward == NULL) {
         return ERR_NO_MEMORY;
     }
-    enum err err = leader == 0 ? ERR_UNAVAILABLE : ERR_OK;
-    if (err == ERR_OK) {
-        (void)snprintf(subject, sizeof subject, "ol.replica.%u.submit", leader);
-        forward->call = call;
-        forward->service = cluster->options.service;
-        rpc_defer(call);
-        err = bus_request_async(cluster->bus, subject, (struct bus_headers){0}, signed_tx,
-                                left_ms < FORWARD_MS ? left_ms + 1 : FORWARD_MS, on_forward_answer,
-                                forward);
-        if (err != ERR_OK) {
-            (void)note_set(rpc_note(call), err, "the sequencer cannot be reached");
-            rpc_finish(call, err);
-            free(forward);
-        }
-        return ERR_OK;
-    }
-    free(forward);
-    return note_set(rpc_note(call), err, "no replica sequences at the moment: try again");
+    *forward = (struct forward){.cluster = cluster,
+                                .service = cluster->options.service,
+                                .call = call,
+                                .signed_tx = signed_tx};
+    rpc_defer(call);
+    forward_ask(forward);
+    return ERR_OK;
 }
 
 void cluster_answer(struct cluster *cluster, struct bus_message *message, enum err err,
@@ -413,6 +474,11 @@ void cluster_close(struct cluster *cluster)
         bus_unsubscribe(cluster->submitting);
         bus_unsubscribe(cluster->listening);
         replica_close(cluster->replica);
+        while (cluster->again != NULL) {
+            struct forward *forward = cluster->again;
+            cluster->again = forward->next;
+            forward_finish(forward, ERR_UNAVAILABLE);
+        }
         if (cluster->messages != NULL) {
             mailbox_destroy(cluster->messages, drop_message);
         }

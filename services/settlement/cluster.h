@@ -34,7 +34,8 @@ struct replica *cluster_replica(struct cluster *cluster);
 /* Every 50 ms. An error stops the service. */
 void cluster_tick(struct cluster *cluster);
 
-/* Defers call and has the sequencer answer it. ERR_UNAVAILABLE: nobody sequences at the moment. */
+/* Defers call and has the sequencer answer it, or the next one when it dies meanwhile: for as long as the
+ * caller waits. signed_tx must live as long as the call. */
 MUST_USE enum err cluster_forward(struct cluster *cluster, struct rpc_call *call,
                                   struct bytes signed_tx);
 /* Answers a submission that another replica forwarded; takes message. */
