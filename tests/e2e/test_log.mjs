@@ -168,11 +168,13 @@ const tests = {
   'the whole replay tells an account, a receipt and a payout step by step': async () => {
     const dir = ['verify', '--dir', stack.home]
     await until('shares', async () => (await stack.rpc('Settlement/GetReceipt', { receipt: raw(receipt).toString('base64') })).sharedIndex > 0)
+    const told = await until('blocks closed', () => {
+      const found = JSON.parse(stack.cli(...dir, '--receipt', receipt, '--json'))
+      return found.steps.every(step => step.block > 0) && found
+    })
     await checkpointAt(await height())
-    const told = JSON.parse(stack.cli(...dir, '--receipt', receipt, '--json'))
     assert.ok(told.steps.some(step => step.kind === 'settle_receipts' && /fee /.test(step.detail ?? '')))
     assert.ok(told.steps.some(step => step.kind === 'settle_shares' && /contributors share/.test(step.detail ?? '')))
-    assert.ok(told.steps.every(step => step.block > 0))
     const units = (steps, credit) => steps.filter(step => step.ofReceipt && step.credit === credit).reduce((sum, { amount }) => { const [whole, part = ''] = amount.split('.'); return sum + BigInt(whole + part.padEnd(18, '0')) }, 0n)
     assert.ok(units(told.steps, true) > 0n && units(told.steps, true) === units(told.steps, false))
     const own = told.steps.find(step => step.credit && step.reason === 'fee.contributor')
