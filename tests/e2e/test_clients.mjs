@@ -60,7 +60,7 @@ const tests = {
     assert.equal((await training.done).code, 0)
     assert.ok(seen.length >= 1)
     assert.deepEqual([seen.at(-1).state, seen.at(-1).step, seen.at(-1).steps], ['completed', 200, 200])
-    for (const [i, progress] of seen.entries()) assert.ok(i === 0 || progress.step >= seen[i - 1].step, JSON.stringify(seen.slice(i - 1, i + 1)))
+    for (const [i, progress] of seen.entries()) assert.ok(i === 0 || (progress.step ?? 0) >= (seen[i - 1].step ?? 0), JSON.stringify(seen.slice(i - 1, i + 1)))
     await assert.rejects(watch(Buffer.alloc(32, 7)), { code: grpc.status.NOT_FOUND })
   },
   'Connect: JSON and binary give the same': async () => {
