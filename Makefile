@@ -233,9 +233,10 @@ endif
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
 	$(Q)$<
-# A bench may have parts: bench_NAME.c is linked with NAME_*.c beside it.
+# A bench may have parts: bench_NAME.c is linked with NAME_*.c beside it, and with the sources in OF_bench_NAME.
+OF_bench_ledger := $(call service_of,settlement)
 define bench_rules
-$(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.c)) $(BUILD)/libharness.a $(LIB)
+$(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.c) $(OF_$(notdir $(1:%.c=%)))) $(BUILD)/libharness.a $(LIB)
 	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS_$(notdir $(1:%.c=%))) $$(LIBS) -o $$@
 endef
 $(foreach b,$(BENCH),$(eval $(call bench_rules,$(b))))

@@ -16,14 +16,11 @@ enum { ENTRIES_MAX = 1000 };
 
 /* ---- the desk ----------------------------------------------------------------------------------- */
 
-static void answer_waiting(struct desk *desk, struct desk_waiting *waiting, enum err err)
+static void answer_waiting(struct desk *desk, struct desk_waiting *waiting, enum err err,
+                           const struct note *note)
 {
-    struct note note = {""};
-    if (err != ERR_OK) {
-        (void)note_set(&note, err, "the ledger cannot be written");
-    }
     if (waiting->message != NULL) {
-        cluster_answer(desk->cluster, waiting->message, err, &waiting->result, &note);
+        cluster_answer(desk->cluster, waiting->message, err, &waiting->result, note);
         return;
     }
     if (err == ERR_OK) {
@@ -33,22 +30,101 @@ static void answer_waiting(struct desk *desk, struct desk_waiting *waiting, enum
         reply.repeated_submission = waiting->result.repeated;
         err = rpc_reply(waiting->call, &reply);
     } else {
-        *rpc_note(waiting->call) = note;
+        *rpc_note(waiting->call) = *note;
     }
     rpc_finish(waiting->call, err);
 }
 
-void desk_forget(struct desk *desk)
+static void answer_all(struct desk *desk, enum err err)
 {
+    struct note note = {""};
+    if (err != ERR_OK) {
+        (void)note_set(&note, err, "the ledger cannot be written");
+    }
     for (size_t i = 0; i < desk->waiting_count; i++) {
-        answer_waiting(desk, &desk->waiting[i], ERR_UNAVAILABLE);
+        answer_waiting(desk, &desk->waiting[i], err, &note);
     }
     desk->waiting_count = 0;
+    desk->taken = 0;
+}
+
+void desk_forget(struct desk *desk)
+{
+    answer_all(desk, ERR_UNAVAILABLE);
+}
+
+static void count_outcome(struct desk *desk, enum err err, const struct settlement_result *result)
+{
+    if (err != ERR_OK) {
+        metric_add(desk->refused, 1);
+    } else if (!result->repeated) {
+        metric_add(desk->transactions, 1);
+    }
+    if (err == ERR_IO) { /* the process starts again: the same bytes may be sent then */
+        service_stop(desk->service, 1);
+    }
+}
+
+/* The next up to SETTLEMENT_GROUP_MAX of what waits get their entries; the refused are answered. */
+static void take_group(struct desk *desk, struct settlement_submission *items)
+{
+    size_t left = desk->waiting_count - desk->taken;
+    size_t count = left < SETTLEMENT_GROUP_MAX ? left : SETTLEMENT_GROUP_MAX;
+    struct desk_waiting *group = &desk->waiting[desk->taken];
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        items[i] = (struct settlement_submission){.signed_tx = group[i].signed_tx};
+    }
+    settlement_submit_many(desk->settlement, items, count, clock_real_ms());
+    for (size_t i = 0; i < count; i++) {
+        count_outcome(desk, items[i].err, &items[i].result);
+        if (items[i].err == ERR_OK) {
+            group[i].result = items[i].result;
+            group[kept++] = group[i];
+        } else {
+            answer_waiting(desk, &group[i], items[i].err == ERR_IO ? ERR_UNAVAILABLE : items[i].err,
+                           &items[i].note);
+        }
+    }
+    memmove(&group[kept], &group[count], (left - count) * sizeof *group);
+    desk->waiting_count -= count - kept;
+    desk->taken += kept;
+}
+
+/* They came when this replica sequenced; another does now. */
+static void pass_on(struct desk *desk)
+{
+    struct note note = {""};
+    enum err err = note_set(&note, ERR_UNAVAILABLE, "this replica does not sequence");
+    for (size_t i = desk->taken; i < desk->waiting_count; i++) {
+        answer_waiting(desk, &desk->waiting[i], err, &note);
+    }
+    desk->waiting_count = desk->taken;
+}
+
+static void take_waiting(struct desk *desk)
+{
+    size_t left = desk->waiting_count - desk->taken;
+    if (left == 0) {
+        return;
+    }
+    if (!cluster_leads(desk->cluster)) {
+        pass_on(desk);
+        return;
+    }
+    struct settlement_submission *items =
+        calloc(left < SETTLEMENT_GROUP_MAX ? left : SETTLEMENT_GROUP_MAX, sizeof *items);
+    CHECK(items != NULL);
+    while (desk->taken < desk->waiting_count) {
+        take_group(desk, items);
+    }
+    free(items);
 }
 
 enum err desk_flush(struct desk *desk)
 {
     struct note note = {""};
+    take_waiting(desk);
     enum err err = settlement_sync(desk->settlement, &note);
     if (err == ERR_UNAVAILABLE) { /* deposed: the next tick opens again from what is final */
         desk_forget(desk);
@@ -60,10 +136,7 @@ enum err desk_flush(struct desk *desk)
     } else if (cluster_leads(desk->cluster)) {
         publisher_wake(desk->publisher, settlement_durable(desk->settlement));
     }
-    for (size_t i = 0; i < desk->waiting_count; i++) {
-        answer_waiting(desk, &desk->waiting[i], err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE);
-    }
-    desk->waiting_count = 0;
+    answer_all(desk, err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE);
     return err;
 }
 
@@ -106,13 +179,12 @@ enum err desk_submit(struct desk *desk, struct bytes signed_tx,
 {
     enum err err =
         settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out_result, note);
-    if (err == ERR_OK && !out_result->repeated) {
-        metric_add(desk->transactions, 1);
-    }
+    count_outcome(desk, err, out_result);
     enum err flushed = desk_flush(desk); /* also what others wait for: it costs nothing more */
     return err ? err : flushed;
 }
 
+/* The flush comes behind the submissions that wait already: they share cores and one sync. */
 static void wait_for_disk(struct desk *desk, const struct desk_waiting *waiting)
 {
     if (desk->waiting_count == desk->waiting_capacity) {
@@ -121,7 +193,6 @@ static void wait_for_disk(struct desk *desk, const struct desk_waiting *waiting)
         CHECK(desk->waiting != NULL); /* bounded by RPC_CALLS_MAX and the worker's queue */
     }
     desk->waiting[desk->waiting_count++] = *waiting;
-    /* The flush comes behind the submissions that wait already: they share one sync. */
     if (!desk->flush_posted) {
         desk->flush_posted = service_post(desk->service, flush_job, desk) == ERR_OK;
         if (!desk->flush_posted) {
@@ -130,50 +201,31 @@ static void wait_for_disk(struct desk *desk, const struct desk_waiting *waiting)
     }
 }
 
-static enum err take(struct desk *desk, struct bytes signed_tx, struct settlement_result *out,
-                     struct note *note)
-{
-    enum err err = settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out, note);
-    if (err != ERR_OK) {
-        metric_add(desk->refused, 1);
-        if (err == ERR_IO) { /* the process starts again: the same bytes may be sent then */
-            service_stop(desk->service, 1);
-            err = ERR_UNAVAILABLE;
-        }
-    } else if (!out->repeated) {
-        metric_add(desk->transactions, 1);
-    }
-    return err;
-}
-
 static enum err submit(void *context, struct rpc_call *call, const void *message)
 {
     struct desk *desk = context;
     const Openledger__V1__SubmitRequest *request = message;
-    struct desk_waiting waiting = {.call = call};
-    struct bytes signed_tx = ledger_bytes(request->signed_tx);
+    const struct desk_waiting waiting = {.call = call,
+                                         .signed_tx = ledger_bytes(request->signed_tx)};
     if (!cluster_leads(desk->cluster)) {
-        return cluster_forward(desk->cluster, call, signed_tx);
+        return cluster_forward(desk->cluster, call, waiting.signed_tx);
     }
-    enum err err = take(desk, signed_tx, &waiting.result, rpc_note(call));
-    if (err == ERR_OK) {
-        rpc_defer(call);
-        wait_for_disk(desk, &waiting);
-    }
-    return err;
+    rpc_defer(call);
+    wait_for_disk(desk, &waiting);
+    return ERR_OK;
 }
 
 void desk_take_forwarded(struct desk *desk, struct bus_message *message)
 {
-    struct desk_waiting waiting = {.message = message};
+    const struct desk_waiting waiting = {.message = message,
+                                         .signed_tx = bus_message_data(message)};
     struct note note = {""};
-    enum err err = cluster_leads(desk->cluster)
-                       ? take(desk, bus_message_data(message), &waiting.result, &note)
-                       : note_set(&note, ERR_UNAVAILABLE, "this replica does not sequence");
-    if (err == ERR_OK) {
+    if (cluster_leads(desk->cluster)) {
         wait_for_disk(desk, &waiting);
     } else {
-        cluster_answer(desk->cluster, message, err, NULL, &note);
+        cluster_answer(desk->cluster, message,
+                       note_set(&note, ERR_UNAVAILABLE, "this replica does not sequence"), NULL,
+                       &note);
     }
 }
 

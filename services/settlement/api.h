@@ -9,10 +9,11 @@
 #include "shared/rpc/rpc.h"
 #include "shared/service/service.h"
 
-/* A submission that waits for its entry to be on disk. */
+/* A submission that waits for its turn and then for its entry to be on disk. */
 struct desk_waiting {
     struct rpc_call *call;       /* or: */
     struct bus_message *message; /* forwarded by another replica */
+    struct bytes signed_tx;      /* in the one or the other */
     struct settlement_result result;
 };
 
@@ -39,8 +40,9 @@ struct desk {
     struct key_pair *sequencer;
     struct key_pair *operator_keys; /* signs settlement transactions */
     struct account_id operator_id;
-    struct desk_waiting *waiting;
-    size_t waiting_count, waiting_capacity;
+    struct pool *pool;
+    struct desk_waiting *waiting; /* in the order they came; the first `taken` have their entries */
+    size_t taken, waiting_count, waiting_capacity;
     bool flush_posted;
     uint64_t sealed_ms; /* monotonic: when the last block was closed */
     uint64_t seal_ms;
@@ -50,7 +52,7 @@ struct desk {
 /* Binds the methods of openledger.v1.Settlement; the context of rpc_serve is a struct desk *. */
 extern const struct rpc_service settlement_rpc;
 
-/* Syncs, answers who waits, publishes. On a disk error the service stops (a restart replays). */
+/* Takes what waits, syncs, answers, publishes. On a disk error the service stops (a restart replays). */
 enum err desk_flush(struct desk *desk);
 /* Seals when it is time, if this replica sequences. */
 void desk_tick(struct desk *desk);

@@ -26,6 +26,7 @@ struct settlement {
     uint64_t checkpoint_height;
     uint64_t replayed;
     const struct settlement_agreement *agreement;
+    const struct parallel *parallel;
     uint64_t segment_size; /* of the journal */
     uint64_t final;        /* entries that may be shown */
     uint64_t indexed;      /* entries whose index is committed */

@@ -4,6 +4,7 @@
 #include "services/settlement/api.h"
 #include "shared/base/log.h"
 #include "shared/platform/file.h"
+#include "shared/platform/pool.h"
 
 enum { TICK_MS = 50 };
 
@@ -29,6 +30,12 @@ static const struct setting SETTINGS[] = {
      .min = 1,
      .max = 1000000,
      .doc = "blocks between snapshots of the state"},
+    {.name = "threads",
+     .type = SETTING_U64,
+     .fallback = "0",
+     .min = 0,
+     .max = 256,
+     .doc = "threads that decode transactions and check signatures; 0: one per core"},
     {.name = "replica",
      .type = SETTING_U64,
      .fallback = "1",
@@ -79,6 +86,10 @@ static enum err ledger_open(struct desk *desk, struct note *note)
     struct buf genesis;
     struct ledger_head head;
     buf_init(&genesis, LEDGER_GENESIS_MAX);
+    desk->pool = pool_create((uint32_t)settings_u64(settings, "threads"));
+    if (desk->pool == NULL) {
+        return note_set(note, ERR_NO_MEMORY, "no threads");
+    }
     enum err err = file_read(settings_text(settings, "genesis"), &genesis, note);
     const struct cluster_options options = {
         .desk = desk,
@@ -87,7 +98,8 @@ static enum err ledger_open(struct desk *desk, struct note *note)
                        .genesis = buf_bytes(&genesis),
                        .blobs = service_blobs(desk->service),
                        .sequencer = desk->sequencer,
-                       .snapshot_blocks = settings_u64(settings, "snapshot-blocks")},
+                       .snapshot_blocks = settings_u64(settings, "snapshot-blocks"),
+                       .parallel = pool_parallel(desk->pool)},
         .self = (uint32_t)settings_u64(settings, "replica"),
         .replicas = (uint32_t)settings_u64(settings, "replica-count"),
         .takeover_ms = (uint32_t)settings_u64(settings, "takeover-ms"),
@@ -183,6 +195,7 @@ int main(int argc, char **argv)
     key_pair_destroy(desk.sequencer);
     key_pair_destroy(desk.operator_keys);
     free(desk.waiting);
+    pool_destroy(desk.pool);
     service_close(desk.service);
     return code;
 }

@@ -6,6 +6,7 @@
 
 #include "services/settlement/internal.h"
 #include "shared/base/check.h"
+#include "shared/base/parallel.h"
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
 #include "shared/ledger/proof.h"
@@ -262,6 +263,7 @@ enum err settlement_open(const struct settlement_options *options,
         options->snapshot_blocks == 0 ? SNAPSHOT_BLOCKS : options->snapshot_blocks;
     settlement->agreement = options->agreement;
     settlement->segment_size = options->segment_size;
+    settlement->parallel = options->parallel == NULL ? &parallel_serial : options->parallel;
     enum err err = file_path(settlement->index_folder, "%s",
                              options->index_folder == NULL ? "" : options->index_folder);
     err = err ? err : ledger_create(options->genesis, &settlement->ledger, note);
@@ -336,17 +338,11 @@ enum err settlement_fail(struct settlement *settlement, enum err err, struct not
     return note_wrap(note, settlement->broken, "the ledger cannot be written");
 }
 
-/* Applies settlement->entry and appends it to the journal. Refusals leave everything as it was. */
-static enum err take(struct settlement *settlement, struct note *note)
+/* What was just applied, settlement->entry, goes to the journal and the index. */
+static enum err keep(struct settlement *settlement, struct note *note)
 {
-    struct ledger_blobs blobs = blobs_of(settlement);
-    struct bytes entry = buf_bytes(&settlement->entry);
     uint64_t at;
-    enum err err = ledger_apply(settlement->ledger, entry, &blobs, &settlement->effects, note);
-    if (err != ERR_OK) {
-        return err;
-    }
-    err = journal_append(settlement->journal, entry, &at, note);
+    enum err err = journal_append(settlement->journal, buf_bytes(&settlement->entry), &at, note);
     if (err != ERR_OK) {
         return settlement_fail(settlement, ERR_IO, note);
     }
@@ -355,35 +351,75 @@ static enum err take(struct settlement *settlement, struct note *note)
     return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;
 }
 
-enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx, uint64_t now_ms,
-                           struct settlement_result *out_result, struct note *note)
+struct group {
+    const struct ledger_blobs *blobs;
+    const struct digest *chain_id;
+    struct settlement_submission *items;
+};
+
+static void prepare_one(void *argument, uint32_t i)
 {
-    struct ledger_head head;
+    struct group *group = argument;
+    struct settlement_submission *item = &group->items[i];
+    item->prepared = ledger_prepare_tx(group->chain_id, item->signed_tx, group->blobs);
+}
+
+/* The submission's turn. A transaction that is on the ledger already gets the answer it got before. */
+static enum err sequence_one(struct settlement *settlement, struct settlement_submission *item,
+                             uint64_t now_ms)
+{
     struct settlement_result result = {.repeated = true};
+    const struct digest *tx = ledger_prepared_tx(item->prepared);
+    enum err err = ERR_NOT_FOUND;
     if (settlement->broken) {
-        return note_set(note, settlement->broken, "the ledger cannot be written");
+        return note_set(&item->note, settlement->broken, "the ledger cannot be written");
     }
-    ledger_head(settlement->ledger, &head);
-    enum err err = ledger_signed_tx_id(&head.chain_id, signed_tx, &result.tx, note);
-    if (err != ERR_OK) {
-        return err;
+    if (tx != NULL) {
+        result.tx = *tx;
+        err = settlement_store_tx(settlement->store, tx, &result.index);
     }
-    err = settlement_store_tx(settlement->store, &result.tx, &result.index);
     if (err == ERR_NOT_FOUND) {
         result.repeated = false;
         buf_clear(&settlement->entry);
-        err = ledger_make_entry(settlement->ledger, signed_tx, now_ms, &settlement->entry);
-        if (err != ERR_OK) {
-            return note_set(note, err, "the transaction has %zu bytes, an entry at most %u",
-                            signed_tx.size, LEDGER_ENTRY_MAX);
-        }
-        err = take(settlement, note);
+        err = ledger_sequence(settlement->ledger, item->prepared, now_ms, &settlement->entry,
+                              &settlement->effects, &item->note);
+        err = err ? err : keep(settlement, &item->note);
         result.index = settlement->effects.index;
     }
     if (err == ERR_OK) {
-        *out_result = result;
+        item->result = result;
     }
     return err;
+}
+
+void settlement_submit_many(struct settlement *settlement, struct settlement_submission *items,
+                            size_t count, uint64_t now_ms)
+{
+    struct ledger_head head;
+    struct ledger_blobs blobs = blobs_of(settlement);
+    const struct parallel *parallel = settlement->parallel;
+    ledger_head(settlement->ledger, &head);
+    struct group group = {.blobs = &blobs, .chain_id = &head.chain_id, .items = items};
+    CHECK(count <= SETTLEMENT_GROUP_MAX);
+    parallel->run(parallel->context, (uint32_t)count, prepare_one, &group);
+    for (size_t i = 0; i < count; i++) {
+        items[i].err = sequence_one(settlement, &items[i], now_ms);
+        ledger_prepared_destroy(items[i].prepared);
+        items[i].prepared = NULL;
+    }
+}
+
+enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx, uint64_t now_ms,
+                           struct settlement_result *out_result, struct note *note)
+{
+    struct settlement_submission item = {.signed_tx = signed_tx};
+    settlement_submit_many(settlement, &item, 1, now_ms);
+    if (item.err == ERR_OK) {
+        *out_result = item.result;
+    } else if (note != NULL) {
+        *note = item.note;
+    }
+    return item.err;
 }
 
 enum err settlement_sync(struct settlement *settlement, struct note *note)
@@ -434,7 +470,10 @@ enum err settlement_seal(struct settlement *settlement, uint64_t now_ms, struct 
     }
     buf_clear(&settlement->entry);
     enum err err = ledger_make_seal(settlement->ledger, now_ms, &settlement->entry);
-    err = err ? err : take(settlement, note);
+    err = err ? err
+              : ledger_apply(settlement->ledger, buf_bytes(&settlement->entry), NULL,
+                             &settlement->effects, note);
+    err = err ? err : keep(settlement, note);
     return err ? err : settlement_sync(settlement, note);
 }
 

@@ -33,6 +33,7 @@ struct settlement_agreement {
     enum err (*wait)(void *context, uint64_t count, struct note *note);
 };
 
+struct parallel;
 struct settlement_options {
     const char *folder;               /* made when missing */
     const char *index_folder;         /* of the derived index; NULL: folder/index */
@@ -41,6 +42,7 @@ struct settlement_options {
     const struct key_pair *sequencer; /* borrowed; must be the genesis's sequencer_key */
     uint64_t snapshot_blocks;         /* blocks between snapshots; 0: 1,000 */
     uint64_t segment_size;            /* of the journal; 0: its default */
+    const struct parallel *parallel;  /* borrowed; NULL: the caller's thread alone */
     /* NULL: the only replica, all of the journal is final. Else borrowed, and entries of the journal
      * beyond `final` (and beyond what the index knows to be final) are not applied at opening. */
     const struct settlement_agreement *agreement;
@@ -73,6 +75,19 @@ struct settlement_result {
 MUST_USE enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx,
                                     uint64_t now_ms, struct settlement_result *out_result,
                                     struct note *note);
+
+/* Many at once: what needs no state (decoding, hashes, signatures, a batch's bytes) is done on all cores,
+ * then each is taken in the order given, as settlement_submit() would. Fills err, result and note. */
+struct settlement_submission {
+    struct bytes signed_tx; /* borrowed */
+    enum err err;
+    struct settlement_result result;  /* when ERR_OK */
+    struct note note;                 /* else */
+    struct ledger_prepared *prepared; /* its own */
+};
+#define SETTLEMENT_GROUP_MAX 4096 /* submissions at once */
+void settlement_submit_many(struct settlement *settlement, struct settlement_submission *items,
+                            size_t count, uint64_t now_ms);
 
 /* Puts everything taken so far on disk, waits until it is final, and signs the checkpoint of the last
  * block. ERR_UNAVAILABLE: deposed; close and open again. */

@@ -86,6 +86,7 @@ struct world *world_create_with(uint64_t time_ms, uint32_t deadline_blocks, bool
     struct world *world = calloc(1, sizeof *world);
     CHECK(world != NULL);
     world->gas = gas;
+    world->adapter = "adapter";
     crypto_start();
     uint8_t seed[KEY_SEED_SIZE] = {0x77};
     world->sequencer = key_pair_from_seed(seed);
@@ -294,7 +295,7 @@ struct digest world_receipts(struct world *world, uint64_t first, size_t count, 
         receipt.number = first + i;
         receipt.request_id = ledger_binary(request, sizeof request);
         receipt.kind = OPENLEDGER__V1__RECEIPT_KIND__RECEIPT_KIND_CHARGE;
-        receipt.adapter = world_text("adapter");
+        receipt.adapter = world_text(world->adapter);
         receipt.prompt_tokens = prompt;
         receipt.completion_tokens = completion;
         receipt.fee = world_text(fee == NULL ? due_text : fee);

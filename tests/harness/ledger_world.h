@@ -54,6 +54,7 @@ struct world {
     size_t entry_count;
     struct digest grant;
     struct digest job;
+    const char *adapter; /* that receipts are of; "adapter" */
     struct digest files; /* one blob that stands for model, adapter and index */
 };
 
