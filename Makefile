@@ -234,7 +234,7 @@ bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/ben
 	@mkdir -p build/bench
 	$(Q)$<
 # A bench may have parts: bench_NAME.c is linked with NAME_*.c beside it, and with the sources in OF_bench_NAME.
-OF_bench_ledger := $(call service_of,settlement)
+OF_bench_ledger := $(call service_of,settlement) services/openledger/verify_ledger.c services/openledger/verify_objects.c
 define bench_rules
 $(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.c) $(OF_$(notdir $(1:%.c=%)))) $(BUILD)/libharness.a $(LIB)
 	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS_$(notdir $(1:%.c=%))) $$(LIBS) -o $$@

@@ -12,7 +12,7 @@ nats-server redis-server curl openssl python3-grpcio bible-kjv dict-jargon wordn
 folders="deploy/text tests/e2e"
 npm_install="npm ci"
 if [ "${1:-}" = bench ]; then
-    packages="libopenblas-dev libopenblas0 python3-torch"
+    packages="libopenblas-dev libopenblas0 python3-torch postgresql"
     folders=tests/bench
     # Optional packages are llama.cpp for other machines, 600 MB; `npm ci` insists on their entries.
     npm_install="npm install --no-save --omit=optional"

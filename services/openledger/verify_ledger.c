@@ -5,14 +5,15 @@
 #include <string.h>
 
 #include "openledger/v1/ledger.pb-c.h"
-#include "openledger/v1/objects.pb-c.h"
 #include "services/openledger/verify_objects.h"
 #include "shared/base/check.h"
 #include "shared/blob/blob.h"
 #include "shared/journal/journal.h"
 #include "shared/ledger/proof.h"
+#include "shared/ledger/replay.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/file.h"
+#include "shared/platform/pool.h"
 
 struct run {
     const struct verify_ledger_options *options;
@@ -21,7 +22,11 @@ struct run {
     struct ledger *ledger;
     struct blob_store *blobs;
     struct ledger_effects effects;
-    struct note blob_note; /* what was wrong with the blob that the ledger asked for last */
+    struct pool *pool;
+    struct journal *journal;
+    struct ledger_replay *replay;
+    bool told;             /* the note says which entry is meant */
+    struct note blob_note; /* what is wrong with the blob that the ledger asked for */
     struct buf checkpoint;
     uint64_t checkpoint_height; /* 0: there is none */
     struct digest checkpoint_root;
@@ -29,6 +34,11 @@ struct run {
 };
 
 static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
+{
+    return blob_get(context, digest, out, NULL);
+}
+
+static enum err blob_explain(void *context, const struct digest *digest, struct buf *out)
 {
     struct run *run = context;
     return blob_get(run->blobs, digest, out, &run->blob_note);
@@ -77,7 +87,7 @@ static enum err checkpoint_compare(struct run *run)
 }
 
 /* What an applied entry adds to the counts. */
-static void entry_count(struct run *run, struct bytes entry)
+static void entry_count(struct run *run)
 {
     struct verify_ledger_report *report = run->report;
     uint32_t kind = run->effects.kind;
@@ -92,50 +102,82 @@ static void entry_count(struct run *run, struct bytes entry)
     report->unsealed++;
     if (kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_RECEIPTS) {
         report->receipts += run->effects.receipt_count;
-        report->signatures++;
     } else if (kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_SHARES) {
         report->share_sets += run->effects.receipt_count;
-        report->signatures++;
     }
-    Openledger__V1__Entry *decoded = openledger__v1__entry__unpack(NULL, entry.size, entry.data);
-    CHECK(decoded != NULL); /* it was applied */
-    Openledger__V1__SignedTx *tx =
-        openledger__v1__signed_tx__unpack(NULL, decoded->signed_tx.len, decoded->signed_tx.data);
-    CHECK(tx != NULL);
-    report->signatures += tx->n_signatures;
-    openledger__v1__signed_tx__free_unpacked(tx, NULL);
-    openledger__v1__entry__free_unpacked(decoded, NULL);
+    report->signatures += run->effects.signatures;
 }
 
-static enum err entry_check(void *argument, uint64_t position, struct bytes entry)
+static enum err entry_applied(void *argument, struct bytes entry, struct note *note)
 {
     struct run *run = argument;
-    const struct ledger_blobs blobs = {.get = blob_find, .context = run};
-    run->blob_note = (struct note){""};
-    enum err err = ledger_apply(run->ledger, entry, &blobs, &run->effects, run->note);
-    if (err != ERR_OK) {
-        if (run->blob_note.text[0] != '\0') {
-            (void)note_set(run->note, err, "%s", run->blob_note.text);
-        }
-        return note_wrap(run->note, err, "entry %llu", (unsigned long long)position + 1);
-    }
-    entry_count(run, entry);
-    err = run->effects.kind == LEDGER_KIND_SEAL ? checkpoint_compare(run) : ERR_OK;
+    entry_count(run);
+    enum err err = run->effects.kind == LEDGER_KIND_SEAL ? checkpoint_compare(run) : ERR_OK;
     if (err == ERR_OK && run->options->on_entry != NULL) {
-        err = run->options->on_entry(run->options->context, run->ledger, &run->effects, entry,
-                                     run->note);
-        err = err ? note_wrap(run->note, err, "entry %llu", (unsigned long long)position + 1) : err;
+        err =
+            run->options->on_entry(run->options->context, run->ledger, &run->effects, entry, note);
+        err =
+            err ? note_wrap(note, err, "entry %llu", (unsigned long long)run->effects.index) : err;
     }
+    run->told = err != ERR_OK;
     return err;
+}
+
+/* What the replay says; an entry that was refused is tried once more, alone: now the blob store can say what
+ * is wrong with a blob. */
+static enum err entry_explain(struct run *run, enum err err)
+{
+    const struct ledger_blobs blobs = {.get = blob_explain, .context = run};
+    struct ledger_head head;
+    struct buf entry;
+    struct note ignored = {""};
+    if (err == ERR_OK || run->told) {
+        return err;
+    }
+    run->told = true;
+    ledger_head(run->ledger, &head);
+    buf_init(&entry, LEDGER_ENTRY_MAX);
+    if (journal_read(run->journal, head.index, &entry, &ignored) == ERR_OK) {
+        CHECK(ledger_apply(run->ledger, buf_bytes(&entry), &blobs, &run->effects, &ignored) == err);
+    }
+    buf_deinit(&entry);
+    if (run->blob_note.text[0] != '\0') {
+        (void)note_set(run->note, err, "%s", run->blob_note.text);
+    }
+    return note_wrap(run->note, err, "entry %llu", (unsigned long long)head.index + 1);
+}
+
+static enum err entry_take(void *argument, uint64_t position, struct bytes entry)
+{
+    struct run *run = argument;
+    (void)position;
+    return entry_explain(run, ledger_replay_entry(run->replay, entry, run->note));
 }
 
 static enum err replay(struct run *run)
 {
     const struct journal_options options = {.folder = run->options->log_folder, .read_only = true};
-    struct journal *journal = NULL;
-    enum err err = journal_open(&options, &journal, run->note);
-    err = err ? err : journal_each(journal, 0, entry_check, run, run->note);
-    journal_close(journal);
+    const struct ledger_blobs blobs = {.get = blob_find, .context = run->blobs};
+    const struct ledger_replay_options how = {.ledger = run->ledger,
+                                              .blobs = &blobs,
+                                              .parallel = pool_parallel(run->pool),
+                                              .effects = &run->effects,
+                                              .applied = entry_applied,
+                                              .context = run};
+    enum err err = journal_open(&options, &run->journal, run->note);
+    if (err == ERR_OK) {
+        struct note note = {""};
+        ledger_parallel(run->ledger, how.parallel);
+        run->replay = ledger_replay_begin(&how);
+        err = journal_each(run->journal, 0, entry_take, run, &note);
+        if (run->note->text[0] == '\0') {
+            *run->note = note;
+        }
+        enum err ended = entry_explain(run, ledger_replay_end(run->replay, run->note));
+        err = ended ? ended
+                    : err; /* it is of an entry before the one that the journal could not give */
+    }
+    journal_close(run->journal);
     return err;
 }
 
@@ -174,6 +216,10 @@ static enum err verify(struct run *run)
     }
     ledger_head(run->ledger, &head);
     run->report->chain_id = head.chain_id;
+    run->pool = pool_create(0);
+    if (run->pool == NULL) {
+        return note_set(run->note, ERR_NO_MEMORY, "no threads");
+    }
     err = blob_open(run->options->blob_folder, &run->blobs, run->note);
     err = err ? err : checkpoint_load(run);
     err = err ? err : replay(run);
@@ -201,5 +247,6 @@ enum err verify_ledger(const struct verify_ledger_options *options,
     buf_deinit(&run.checkpoint);
     blob_close(run.blobs);
     ledger_destroy(run.ledger);
+    pool_destroy(run.pool);
     return err;
 }

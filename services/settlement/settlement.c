@@ -10,6 +10,7 @@
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
 #include "shared/ledger/proof.h"
+#include "shared/ledger/replay.h"
 #include "shared/ledger/tx.h"
 #include "shared/merkle/merkle.h"
 #include "shared/platform/file.h"
@@ -158,37 +159,55 @@ static enum err index_commit(struct settlement *settlement, struct note *note)
     return err ? err : settlement_store_commit(settlement->store, note);
 }
 
+struct replaying {
+    struct settlement *settlement;
+    bool final;
+};
+
+static enum err replayed(void *context, struct bytes entry, struct note *note)
+{
+    struct replaying *replaying = context;
+    struct settlement *settlement = replaying->settlement;
+    (void)entry;
+    enum err err = entry_index(settlement, note);
+    if (err == ERR_OK && replaying->final) {
+        settlement->final = settlement->effects.index;
+        settlement->replayed++;
+        err = settlement->replayed % REPLAY_COMMIT_ENTRIES == 0 ? index_commit(settlement, note)
+                                                                : ERR_OK;
+    }
+    return err;
+}
+
 enum err settlement_replay(struct settlement *settlement, uint64_t until, bool final,
                            struct note *note)
 {
     struct ledger_head head;
-    struct ledger_blobs blobs = blobs_of(settlement);
+    const struct ledger_blobs blobs = blobs_of(settlement);
+    struct replaying replaying = {settlement, final};
+    const struct ledger_replay_options options = {.ledger = settlement->ledger,
+                                                  .blobs = &blobs,
+                                                  .parallel = settlement->parallel,
+                                                  .effects = &settlement->effects,
+                                                  .applied = replayed,
+                                                  .context = &replaying};
     ledger_head(settlement->ledger, &head);
-    for (uint64_t i = head.index; i < until; i++) {
-        buf_clear(&settlement->entry);
-        enum err err = journal_read(settlement->journal, i, &settlement->entry, note);
-        err = err ? err
-                  : ledger_apply(settlement->ledger, buf_bytes(&settlement->entry), &blobs,
-                                 &settlement->effects, note);
-        if (err != ERR_OK) {
-            return note_wrap(note, err, "entry %llu of the journal", (unsigned long long)i + 1);
-        }
-        err = entry_index(settlement, note);
-        if (err != ERR_OK) {
-            return err;
-        }
-        if (final) {
-            settlement->final = settlement->effects.index;
-            settlement->replayed++;
-        }
-        if (final && settlement->replayed % REPLAY_COMMIT_ENTRIES == 0) {
-            err = index_commit(settlement, note);
-        }
-        if (err != ERR_OK) {
-            return err;
-        }
+    if (head.index >= until) {
+        return ERR_OK;
     }
-    return ERR_OK;
+    struct ledger_replay *replay = ledger_replay_begin(&options);
+    enum err err = ERR_OK;
+    for (uint64_t i = head.index; i < until && err == ERR_OK; i++) {
+        buf_clear(&settlement->entry);
+        err = journal_read(settlement->journal, i, &settlement->entry, note);
+        err = err ? err : ledger_replay_entry(replay, buf_bytes(&settlement->entry), note);
+    }
+    enum err ended = ledger_replay_end(replay, note);
+    err = ended ? ended : err;
+    ledger_head(settlement->ledger, &head);
+    return err ? note_wrap(note, err, "entry %llu of the journal",
+                           (unsigned long long)head.index + 1)
+               : ERR_OK;
 }
 
 /* Applies what is known to be final at the start: everything, when there are no other replicas. */
@@ -273,6 +292,9 @@ enum err settlement_open(const struct settlement_options *options,
     }
     err = err ? err : folders_open(settlement, options->folder, note);
     err = err ? err : state_load(settlement, options->genesis, note);
+    if (err == ERR_OK) {
+        ledger_parallel(settlement->ledger, settlement->parallel);
+    }
     err = err ? err : replay_all(settlement, options->final, note);
     err = err ? err : checkpoint_write(settlement, note);
     if (err != ERR_OK) {

@@ -419,6 +419,13 @@ struct entry_hashes {
     const struct digest *leaf;
 };
 
+static uint32_t signatures_of(const struct ledger_prepared *prepared)
+{
+    return prepared == NULL || prepared->signed_tx == NULL
+               ? 0
+               : (uint32_t)prepared->signed_tx->n_signatures + (prepared->batch != NULL ? 1 : 0);
+}
+
 static enum err entry_apply(struct ledger *ledger, const Openledger__V1__Entry *entry,
                             const struct ledger_prepared *prepared, struct entry_hashes hashes,
                             struct ledger_effects *effects, struct note *note)
@@ -458,6 +465,7 @@ static enum err entry_apply(struct ledger *ledger, const Openledger__V1__Entry *
         effects->time_ms = entry->time_ms;
         effects->tx = step.tx;
         effects->sender = step.sender;
+        effects->signatures = signatures_of(prepared);
         entry_commit(&step, entry, hashes.hash, hashes.leaf);
     } else {
         state_rollback(ledger->state);

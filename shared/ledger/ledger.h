@@ -282,7 +282,8 @@ struct ledger_effects {
     size_t leg_count;
     struct digest *receipts; /* receipts charged, shared or sent to a treasury by this entry */
     size_t receipt_count;
-    struct buf header;                     /* seals only: serialised BlockHeader */
+    uint32_t signatures; /* that were checked: the transaction's, and the batch's that it names */
+    struct buf header;   /* seals only: serialised BlockHeader */
     size_t leg_capacity, receipt_capacity; /* the ledger's own */
 };
 void ledger_effects_init(struct ledger_effects *effects);

@@ -1,7 +1,8 @@
 /* bench_ledger.c - the settlement on disk against PostgreSQL on the same disk: build/bench/ledger.json.
  *
  * What is timed, and what is not, is in ledger_bench.h. Options: `--quick` for a tenth of the load. Data goes below
- * TMPDIR (default /tmp). Needs `make bench-deps`; figures of a peer that is not there are left out. */
+ * TMPDIR (default /tmp), 4 GB of it; memory up to 8 GB. Needs `make bench-deps`; figures of a peer that is not
+ * there are left out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "shared/platform/clock.h"
 #include "shared/platform/process.h"
 #include "tests/bench/ledger_bench.h"
+#include "tests/harness/log_proof_time.h"
 
 #define ACCOUNTS 10000
 #define GROUP 8 /* signed batches that share a sync */
@@ -88,40 +90,124 @@ static void latency(struct rig *rig, double batches_a_second)
     signed_txs_free(&txs);
 }
 
-int main(int argc, char **argv)
+struct bench {
+    struct rig rig;
+    size_t scale;            /* of the load: 10, or 1 */
+    double batches, singles; /* per second */
+};
+
+static void part_postgres(struct bench *bench)
 {
-    static struct rig rig;
-    bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
-    size_t scale = quick ? 1 : 10;
-    struct receipts_result receipts;
-    buf_init(&report, 65536);
-    struct peer peer = peer_run(quick);
-    rig_open(&rig);
-    (void)batches_per_s(&rig, ACCOUNTS, 20); /* the accounts exist, memory is warm */
-    double batches = batches_per_s(&rig, ACCOUNTS, 100 * scale);
-    put("transfers_per_s", batches * BENCH_BATCH);
-    double singles = singles_per_s(&rig, 10000 * scale);
-    put("single_tx_per_s", singles);
+    struct peer peer = peer_run(bench->scale == 1);
     if (peer.batched > 0) {
         put("postgres_batched_per_s", peer.batched);
         put("postgres_single_8_per_s", peer.single_8);
         put("postgres_single_64_per_s", peer.single_64);
-        put("transfers_vs_postgres_batched", batches * BENCH_BATCH / peer.batched);
-        put("single_tx_vs_postgres", singles / peer.single_64);
+        put("transfers_vs_postgres_batched", bench->batches * BENCH_BATCH / peer.batched);
+        put("single_tx_vs_postgres", bench->singles / peer.single_64);
     }
-    latency(&rig, batches);
-    struct ledger_head head;
-    ledger_head(settlement_ledger(rig.settlement), &head);
-    uint64_t begin_us = clock_mono_us();
-    rig_restart(&rig);
-    put("restart_s", (double)(clock_mono_us() - begin_us) / 1e6);
-    put("restart_entries", (double)head.index);
-    bench_receipts(&rig, quick ? 10 : 100, &receipts);
+}
+
+static void part_transfers(struct bench *bench)
+{
+    (void)batches_per_s(&bench->rig, ACCOUNTS, 20); /* the accounts exist, memory is warm */
+    bench->batches = batches_per_s(&bench->rig, ACCOUNTS, 100 * bench->scale);
+    put("transfers_per_s", bench->batches * BENCH_BATCH);
+    bench->singles = singles_per_s(&bench->rig, 10000 * bench->scale);
+    put("single_tx_per_s", bench->singles);
+}
+
+static void part_replay(struct bench *bench)
+{
+    struct replay_result replay;
+    bench_replay(&bench->rig, &replay);
+    put("replay_tx_per_s", replay.transactions_per_s);
+    put("replay_share", replay.share);
+}
+
+static void part_receipts(struct bench *bench)
+{
+    struct receipts_result receipts;
+    bench_receipts(&bench->rig, 10 * bench->scale, &receipts);
     put("receipts_per_s", receipts.per_s);
     put("bytes_per_receipt_log", receipts.bytes_log);
     put("bytes_per_receipt_blobs", receipts.bytes_blobs);
     put("bytes_per_receipt_state", sizeof(struct ledger_receipt));
-    rig_close(&rig);
+}
+
+/* Accounts first..first + count - 1 come to be. */
+static void open_accounts(struct rig *rig, uint64_t count)
+{
+    enum { STEP = 250 };
+    for (uint64_t first = 0; first < count; first += (uint64_t)STEP * BENCH_BATCH) {
+        struct signed_txs txs = {.count = 0};
+        load_openings(rig, first, STEP, &txs);
+        (void)rig_run(rig, &txs, GROUP);
+        signed_txs_free(&txs);
+    }
+}
+
+static void part_restart(struct bench *bench)
+{
+    enum { STEP = 50000 };
+    struct rig *rig = &bench->rig;
+    struct ledger_head head;
+    size_t million = 100000 * bench->scale;
+    open_accounts(rig, million);
+    for (size_t done = 0; done < million; done += STEP) {
+        struct signed_txs txs = {.count = 0};
+        load_singles(rig, million, STEP, &txs);
+        (void)rig_run(rig, &txs, SETTLEMENT_GROUP_MAX);
+        signed_txs_free(&txs);
+    }
+    ledger_head(settlement_ledger(rig->settlement), &head);
+    uint64_t begin_us = clock_mono_us();
+    rig_restart(rig);
+    put("restart_s", (double)(clock_mono_us() - begin_us) / 1e6);
+    put("restart_accounts", (double)million);
+    put("restart_entries", (double)head.index);
+}
+
+static void part_scaling(struct bench *bench)
+{
+    uint64_t accounts = 1000000 * bench->scale;
+    open_accounts(&bench->rig, accounts);
+    double many = batches_per_s(&bench->rig, accounts, 100 * bench->scale);
+    put("scaling_accounts", (double)accounts);
+    put("accounts_scaling", many / bench->batches);
+}
+
+static void part_proof(void)
+{
+    struct log_proof_time time;
+    struct note note = {""};
+    if (log_proof_time("/dev/shm", 10000000, 2000, &time, &note) == ERR_OK) {
+        put("proof_us", time.make_us + time.check_us);
+    } else {
+        (void)fprintf(stderr, "bench_ledger: no proof_us: %s\n", note.text);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench;
+    bench.scale = argc > 1 && strcmp(argv[1], "--quick") == 0 ? 1 : 10;
+    buf_init(&report, 65536);
+    rig_open(&bench.rig);
+    part_transfers(&bench);
+    part_postgres(&bench);
+    latency(&bench.rig, bench.batches);
+    part_replay(&bench);
+    part_receipts(&bench);
+    rig_close(&bench.rig);
+    rig_open(
+        &bench.rig); /* smaller states and logs than these two would be no restart to wait for */
+    part_restart(&bench);
+    rig_close(&bench.rig);
+    rig_open(&bench.rig);
+    part_scaling(&bench);
+    rig_close(&bench.rig);
+    part_proof();
     (void)buf_append_text(&report, "}\n");
     FILE *file = fopen("build/bench/ledger.json", "w");
     if (file != NULL) {

@@ -51,6 +51,8 @@ void rig_build_world(struct rig *rig, enum world_who who, Openledger__V1__TxBody
 /* Transfers of 1 unit to uniformly random ones of `accounts` accounts: in batches, or one by one. */
 void load_batches(struct rig *rig, uint64_t accounts, size_t count, struct signed_txs *txs);
 void load_singles(struct rig *rig, uint64_t accounts, size_t count, struct signed_txs *txs);
+/* Transfers that make accounts first.. of those that load_* choose from, BENCH_BATCH to a transaction. */
+void load_openings(struct rig *rig, uint64_t first, size_t count, struct signed_txs *txs);
 void signed_txs_free(struct signed_txs *txs);
 
 /* Submits all, `group` at a time, each group on disk before the next; seals every second and at the end.
@@ -61,6 +63,14 @@ double rig_run(struct rig *rig, const struct signed_txs *txs, size_t group);
 void rig_pace(struct rig *rig, const struct signed_txs *txs, double per_s, double *out_ms);
 uint64_t rig_size(const struct rig *rig,
                   const char *part); /* bytes of files in a folder of the rig */
+
+/* ledger_replay.c: `openledger verify` over the rig's log, whose blocks are closed. */
+struct replay_result {
+    double transactions_per_s;
+    double
+        share; /* of the rate that checking its signatures and hashing its bytes alone would allow */
+};
+void bench_replay(struct rig *rig, struct replay_result *out);
 
 /* ledger_receipts.c */
 struct receipts_result {

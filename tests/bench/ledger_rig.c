@@ -80,12 +80,25 @@ static void item_put(struct buf *items, const struct account_id *to, struct amou
     CHECK(buf_append(items, bytes, sizeof bytes) == ERR_OK);
 }
 
-static struct account_id receiver(struct rig *rig, uint64_t accounts)
+static struct account_id account(uint64_t number)
 {
     struct account_id id = {{0xac}};
-    uint64_t number = random_next(rig) % accounts;
     memcpy(id.bytes + 8, &number, sizeof number);
     return id;
+}
+
+static struct account_id receiver(struct rig *rig, uint64_t accounts)
+{
+    return account(random_next(rig) % accounts);
+}
+
+static void batch_build(struct rig *rig, const struct buf *items, uint32_t signer,
+                        struct signed_txs *txs)
+{
+    Openledger__V1__TransferBatch batch = OPENLEDGER__V1__TRANSFER_BATCH__INIT;
+    batch.items = ledger_binary(items->data, items->size);
+    WORLD_ACTION(body, TRANSFER_BATCH, transfer_batch, &batch);
+    rig_build(rig, signer, &body, txs);
 }
 
 void load_batches(struct rig *rig, uint64_t accounts, size_t count, struct signed_txs *txs)
@@ -98,10 +111,22 @@ void load_batches(struct rig *rig, uint64_t accounts, size_t count, struct signe
             struct account_id to = receiver(rig, accounts);
             item_put(&items, &to, (struct amount){.low = 1});
         }
-        Openledger__V1__TransferBatch batch = OPENLEDGER__V1__TRANSFER_BATCH__INIT;
-        batch.items = ledger_binary(items.data, items.size);
-        WORLD_ACTION(body, TRANSFER_BATCH, transfer_batch, &batch);
-        rig_build(rig, (uint32_t)(i % BENCH_SIGNERS), &body, txs);
+        batch_build(rig, &items, (uint32_t)(i % BENCH_SIGNERS), txs);
+    }
+    buf_deinit(&items);
+}
+
+void load_openings(struct rig *rig, uint64_t first, size_t count, struct signed_txs *txs)
+{
+    struct buf items;
+    buf_init(&items, LEDGER_ENTRY_MAX);
+    for (size_t i = 0; i < count; i++) {
+        buf_clear(&items);
+        for (uint32_t k = 0; k < BENCH_BATCH; k++) {
+            struct account_id to = account(first++);
+            item_put(&items, &to, (struct amount){.low = 1});
+        }
+        batch_build(rig, &items, (uint32_t)(i % BENCH_SIGNERS), txs);
     }
     buf_deinit(&items);
 }

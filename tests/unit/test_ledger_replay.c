@@ -1,0 +1,148 @@
+/* test_ledger_replay.c - shared/ledger/replay.h: the same state as applying one by one, the same refusal. */
+#include <check.h>
+#include <stdlib.h>
+
+#include "shared/base/check.h"
+#include "shared/ledger/replay.h"
+#include "shared/platform/pool.h"
+#include "tests/harness/ledger_world.h"
+
+enum { TRANSFERS = 3 * LEDGER_REPLAY_ENTRIES + 7 };
+
+static struct world *world;
+static struct ledger_effects effects;
+static size_t applied;
+
+static enum err count_applied(void *context, struct bytes entry, struct note *note)
+{
+    const size_t *stop_at = context;
+    ck_assert_uint_eq(entry.size, world->entries[applied].size);
+    ck_assert_uint_eq(effects.index, applied + 1);
+    applied++;
+    return stop_at != NULL && applied == *stop_at ? note_set(note, ERR_CANCELLED, "enough")
+                                                  : ERR_OK;
+}
+
+/* Replays the world's log into a new ledger on workers threads. */
+static enum err replay(uint32_t workers, size_t *stop_at, struct ledger **out_ledger,
+                       struct note *note)
+{
+    struct pool *pool = pool_create(workers);
+    struct ledger_blobs blobs = world_blobs(world);
+    ck_assert(pool != NULL);
+    ck_assert_int_eq(ledger_create(buf_bytes(&world->genesis), out_ledger, note), ERR_OK);
+    const struct ledger_replay_options options = {.ledger = *out_ledger,
+                                                  .blobs = &blobs,
+                                                  .parallel = pool_parallel(pool),
+                                                  .effects = &effects,
+                                                  .applied = count_applied,
+                                                  .context = stop_at};
+    applied = 0;
+    struct ledger_replay *replay = ledger_replay_begin(&options);
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < world->entry_count && err == ERR_OK; i++) {
+        err = ledger_replay_entry(replay, buf_bytes(&world->entries[i]), note);
+    }
+    enum err ended = ledger_replay_end(replay, note);
+    pool_destroy(pool);
+    return err ? err : ended;
+}
+
+static void setup(void)
+{
+    ledger_effects_init(&effects);
+    world = world_create();
+    world_setup(world);
+    struct digest receipts[3];
+    ck_assert_int_eq(world_grant(world, "10"), ERR_OK);
+    struct digest charged = world_receipts(world, 1, 3, 10, 20, NULL, receipts);
+    ck_assert_int_eq(world_settle_receipts(world, &charged), ERR_OK);
+    struct digest shared = world_shares(world, receipts, 3, 300000000, 200000000);
+    ck_assert_int_eq(world_settle_shares(world, &shared), ERR_OK);
+    for (int i = 0; i < TRANSFERS; i++) {
+        ck_assert_int_eq(world_transfer(world, WORLD_PAYER, WORLD_DEV, "1"), ERR_OK);
+    }
+    ck_assert_int_eq(world_seal(world), ERR_OK);
+}
+
+static void teardown(void)
+{
+    world_destroy(world);
+    ledger_effects_deinit(&effects);
+}
+
+START_TEST(same_state)
+{
+    struct digest expected;
+    ledger_state_root(world->ledger, &expected);
+    for (uint32_t workers = 1; workers <= 3; workers++) {
+        struct ledger *ledger = NULL;
+        struct note note = {""};
+        struct digest root;
+        struct ledger_head head;
+        ck_assert_msg(replay(workers, NULL, &ledger, &note) == ERR_OK, "%s", note.text);
+        ck_assert_uint_eq(applied, world->entry_count);
+        ledger_state_root(ledger, &root);
+        ledger_head(ledger, &head);
+        ck_assert(digest_equal(&root, &expected));
+        ck_assert_uint_eq(head.index, world->entry_count);
+        ledger_destroy(ledger);
+    }
+}
+END_TEST
+
+/* One flipped byte anywhere: everything before it is applied, it is refused as ledger_apply() refuses it. */
+START_TEST(same_refusal)
+{
+    const size_t places[] = {0, 1, LEDGER_REPLAY_ENTRIES - 1, LEDGER_REPLAY_ENTRIES,
+                             world->entry_count - 1};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct buf *entry = &world->entries[places[i]];
+        struct ledger *ledger = NULL;
+        struct note note = {""};
+        struct note alone = {""};
+        struct ledger_head head;
+        struct ledger_blobs blobs = world_blobs(world);
+        entry->data[entry->size / 2] ^= 1;
+        enum err err = replay(2, NULL, &ledger, &note);
+        ck_assert_int_ne(err, ERR_OK);
+        ledger_head(ledger, &head);
+        ck_assert_uint_eq(head.index, places[i]);
+        ck_assert_int_eq(ledger_apply(ledger, buf_bytes(entry), &blobs, &effects, &alone), err);
+        ck_assert_str_eq(note.text, alone.text);
+        entry->data[entry->size / 2] ^= 1;
+        ledger_destroy(ledger);
+    }
+}
+END_TEST
+
+START_TEST(stops_where_told)
+{
+    size_t stop_at = LEDGER_REPLAY_ENTRIES + 5;
+    struct ledger *ledger = NULL;
+    struct note note = {""};
+    struct ledger_head head;
+    ck_assert_int_eq(replay(2, &stop_at, &ledger, &note), ERR_CANCELLED);
+    ledger_head(ledger, &head);
+    ck_assert_uint_eq(head.index, stop_at);
+    ck_assert_uint_eq(applied, stop_at);
+    ledger_destroy(ledger);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ledger_replay");
+    TCase *tcase = tcase_create("replay");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, same_state);
+    tcase_add_test(tcase, same_refusal);
+    tcase_add_test(tcase, stops_where_told);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
