@@ -23,23 +23,33 @@ static enum err chain_of(struct cli *cli, struct digest *out_chain)
     return err != ERR_OK ? err : digest_from_bytes(ledger_bytes(info->chain_id), out_chain);
 }
 
-static enum err submit_to(struct cli *cli, const char *method, const struct key_pair *keys,
+/* The first signer is the sender. */
+struct signing {
+    const struct ledger_signer *signers;
+    size_t count;
+};
+
+static enum err submit_to(struct cli *cli, const char *method, struct signing signing,
                           Openledger__V1__TxBody *action, struct digest *out_tx)
 {
     struct digest chain;
-    struct account_id sender;
     struct digest tx;
     uint8_t nonce[LEDGER_NONCE_SIZE];
+    struct buf body;
     struct buf signed_tx;
+    buf_init(&body, RPC_MESSAGE_MAX);
     buf_init(&signed_tx, RPC_MESSAGE_MAX);
-    account_id_from_key(key_pair_public(keys), &sender);
     random_bytes(nonce, sizeof nonce);
     enum err err = chain_of(cli, &chain);
     if (err == ERR_OK) {
-        struct ledger_tx frame =
-            ledger_tx_at(&chain, &sender, clock_real_ms(), LEDGER_TX_VALIDITY_MS, nonce);
-        err = ledger_tx_build(&frame, action, keys, &signed_tx, &tx);
+        struct ledger_tx frame = ledger_tx_at(&chain, signing.signers[0].account, clock_real_ms(),
+                                              LEDGER_TX_VALIDITY_MS, nonce);
+        err = ledger_tx_body(&frame, action, &body);
+        ledger_tx_id(&chain, buf_bytes(&body), &tx);
     }
+    err = err != ERR_OK ? err
+                        : ledger_tx_sign(&chain, buf_bytes(&body), signing.signers, signing.count,
+                                         &signed_tx);
     if (err == ERR_OK) {
         Openledger__V1__SubmitRequest request = OPENLEDGER__V1__SUBMIT_REQUEST__INIT;
         const Openledger__V1__SubmitReply *reply;
@@ -53,6 +63,7 @@ static enum err submit_to(struct cli *cli, const char *method, const struct key_
             clock_sleep_ms(500);
         }
     }
+    buf_deinit(&body);
     buf_deinit(&signed_tx);
     if (err == ERR_OK && out_tx != NULL) {
         *out_tx = tx;
@@ -63,7 +74,16 @@ static enum err submit_to(struct cli *cli, const char *method, const struct key_
 enum err act_submit(struct cli *cli, const struct key_pair *keys, Openledger__V1__TxBody *action,
                     struct digest *out_tx)
 {
-    return submit_to(cli, "Settlement.Submit", keys, action, out_tx);
+    struct account_id sender;
+    account_id_from_key(key_pair_public(keys), &sender);
+    const struct ledger_signer signer = {.account = &sender, .keys = keys};
+    return act_submit_signed(cli, &signer, 1, action, out_tx);
+}
+
+enum err act_submit_signed(struct cli *cli, const struct ledger_signer *signers, size_t count,
+                           Openledger__V1__TxBody *action, struct digest *out_tx)
+{
+    return submit_to(cli, "Settlement.Submit", (struct signing){signers, count}, action, out_tx);
 }
 
 enum err act_open_account(struct cli *cli, const struct key_pair *keys, const char *name)
@@ -191,7 +211,10 @@ enum err act_train(struct cli *cli, const struct key_pair *keys, const struct ac
     submit.settings = &settings;
     action.action_case = OPENLEDGER__V1__TX_BODY__ACTION_SUBMIT_JOB;
     action.submit_job = &submit;
-    return submit_to(cli, "Trainer.SubmitJob", keys, &action, out_job);
+    struct account_id sender;
+    account_id_from_key(key_pair_public(keys), &sender);
+    const struct ledger_signer signer = {.account = &sender, .keys = keys};
+    return submit_to(cli, "Trainer.SubmitJob", (struct signing){&signer, 1}, &action, out_job);
 }
 
 /* Polls: progress events may be lost, the ledger's word on the job is not. */

@@ -4,12 +4,18 @@
 
 #include "services/openledger/cli.h"
 #include "shared/base/amount.h"
+#include "shared/ledger/tx.h"
 #include "shared/lm/model.h"
 
 /* Signs action by keys, whose owner is the sender, and submits it to the ledger (or, for training
  * jobs, to the trainer). Returns when it is on disk. */
 MUST_USE enum err act_submit(struct cli *cli, const struct key_pair *keys,
                              Openledger__V1__TxBody *action, struct digest *out_tx);
+
+/* The same by several: the first of the signers is the sender. */
+MUST_USE enum err act_submit_signed(struct cli *cli, const struct ledger_signer *signers,
+                                    size_t count, Openledger__V1__TxBody *action,
+                                    struct digest *out_tx);
 
 MUST_USE enum err act_open_account(struct cli *cli, const struct key_pair *keys, const char *name);
 MUST_USE enum err act_transfer(struct cli *cli, const struct key_pair *keys,

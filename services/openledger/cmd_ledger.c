@@ -145,8 +145,15 @@ static int show_account(struct cli *cli, const char *who)
         return 0;
     }
     char text[ACCOUNT_ID_TEXT_SIZE];
-    printf("account    %s\nname       %s\nbalance    %s OPEN\nspendable  %s OPEN\n",
-           account_id_format(&id, text), state->name, state->balance, state->spendable);
+    printf("account    %s\nname       %s\nbalance    %s OPEN\n", account_id_format(&id, text),
+           state->name, state->balance);
+    if (state->vesting != NULL) {
+        char when[32];
+        printf("vesting    %s OPEN, from %s over %llu days; %s claimed, %s can be claimed now\n",
+               state->vesting->total, cli_time(state->vesting->cliff_at_ms, when),
+               (unsigned long long)(state->vesting->vest_ms / 86400000), state->vesting->claimed,
+               state->vesting->claimable);
+    }
     for (size_t i = 0; i < state->n_bonds; i++) {
         static const char *const ROLES[] = {"-", "validator", "gateway", "attribution", "trainer"};
         unsigned role = (unsigned)state->bonds[i]->role;

@@ -13,13 +13,16 @@
 
 /* What the genesis file gives to whom: sums to 1,000,000,000. Contributors start with nothing. */
 static const struct suite_allocation ALLOCATIONS[] = {
-    {"treasury", "community", "620000000"},  {"ecosystem", "ecosystem", "180000000"},
-    {"investors", "investors", "120000000"}, {"team", "team", "50000000"},
-    {"platform", "liquidity", "28500000"},   {"developer", "ecosystem", "500000"},
-    {"user", "ecosystem", "500000"},         {"validator-1", "ecosystem", "50000"},
-    {"validator-2", "ecosystem", "50000"},   {"settlement", "ecosystem", "100000"},
-    {"lora-gateway", "ecosystem", "100000"}, {"attribution", "ecosystem", "100000"},
-    {"trainer", "ecosystem", "100000"},
+    SUITE_ALLOCATIONS_COMMON,
+    {"treasury", "ecosystem", "98500000", 0, 0},
+    {"developer", "ecosystem", "500000", 0, 0},
+    {"user", "ecosystem", "500000", 0, 0},
+    {"validator-1", "ecosystem", "50000", 0, 0},
+    {"validator-2", "ecosystem", "50000", 0, 0},
+    {"settlement", "ecosystem", "100000", 0, 0},
+    {"lora-gateway", "ecosystem", "100000", 0, 0},
+    {"attribution", "ecosystem", "100000", 0, 0},
+    {"trainer", "ecosystem", "100000", 0, 0},
 };
 
 /* A vote that is over in seconds; everything else is as the parameter table has it. */

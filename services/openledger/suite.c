@@ -11,9 +11,12 @@
 #include "shared/platform/clock.h"
 
 const struct suite_allocation SUITE_ALLOCATIONS[] = {
-    {"treasury", "community", "999000000"}, {"platform", "ecosystem", "600000"},
-    {"settlement", "ecosystem", "100000"},  {"lora-gateway", "ecosystem", "100000"},
-    {"attribution", "ecosystem", "100000"}, {"trainer", "ecosystem", "100000"},
+    SUITE_ALLOCATIONS_COMMON,
+    {"treasury", "ecosystem", "99600000", 0, 0},
+    {"settlement", "ecosystem", "100000", 0, 0},
+    {"lora-gateway", "ecosystem", "100000", 0, 0},
+    {"attribution", "ecosystem", "100000", 0, 0},
+    {"trainer", "ecosystem", "100000", 0, 0},
 };
 const size_t SUITE_ALLOCATION_COUNT = sizeof SUITE_ALLOCATIONS / sizeof SUITE_ALLOCATIONS[0];
 
@@ -54,6 +57,8 @@ static enum err fill_allocation(const char *folder, const struct suite_allocatio
     allocation->name = arena_strdup(arena, wanted->name);
     allocation->amount = arena_strdup(arena, wanted->amount);
     allocation->category = arena_strdup(arena, wanted->category);
+    allocation->cliff_ms = wanted->cliff_ms;
+    allocation->vest_ms = wanted->vest_ms;
     key_pair_destroy(keys);
     return ERR_OK;
 }

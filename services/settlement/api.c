@@ -8,6 +8,7 @@
 #include "shared/base/check.h"
 #include "shared/base/log.h"
 #include "shared/crypto/sha256.h"
+#include "shared/ledger/claims.h"
 #include "shared/ledger/params.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
@@ -295,6 +296,26 @@ enum err answer_digest_of(struct rpc_call *call, ProtobufCBinaryData field, cons
                           DIGEST_SIZE);
 }
 
+/* ERR_NOT_FOUND: the account has no allocation that vests. */
+static enum err vesting_state(const struct ledger *ledger, const struct account_id *id,
+                              struct arena *arena, Openledger__V1__VestingState *out)
+{
+    const struct ledger_vesting *vesting = ledger_vesting(ledger, id);
+    struct ledger_head head;
+    struct amount claimable;
+    if (vesting == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    ledger_head(ledger, &head);
+    CHECK(amount_sub(ledger_vested(vesting, head.time_ms), vesting->claimed, &claimable) == ERR_OK);
+    out->total = answer_amount_text(arena, vesting->total);
+    out->claimed = answer_amount_text(arena, vesting->claimed);
+    out->claimable = answer_amount_text(arena, claimable);
+    out->cliff_at_ms = vesting->cliff_at_ms;
+    out->vest_ms = vesting->vest_ms;
+    return out->claimable == NULL ? ERR_LIMIT : ERR_OK;
+}
+
 static enum err get_account(void *context, struct rpc_call *call, const void *message)
 {
     struct desk *desk = context;
@@ -333,9 +354,17 @@ static enum err get_account(void *context, struct rpc_call *call, const void *me
         state.key = ledger_binary(account->key.bytes, PUBLIC_KEY_SIZE);
     }
     state.balance = answer_amount_text(arena, account->balance);
-    state.spendable = answer_amount_text(arena, ledger_spendable(ledger, account));
     state.first_index = account->first_index;
-    return state.spendable == NULL ? ERR_LIMIT : rpc_reply(call, &state);
+    if (state.balance == NULL) {
+        return ERR_LIMIT;
+    }
+    Openledger__V1__VestingState vesting = OPENLEDGER__V1__VESTING_STATE__INIT;
+    err = vesting_state(ledger, &id, arena, &vesting);
+    if (err != ERR_OK) {
+        return err == ERR_NOT_FOUND ? rpc_reply(call, &state) : err;
+    }
+    state.vesting = &vesting;
+    return rpc_reply(call, &state);
 }
 
 /* ---- blocks and entries ------------------------------------------------------------------------- */

@@ -57,7 +57,7 @@ bool operator_ready(struct operator_account *account, struct follow *follow, uin
     account->retry_at_ms = now_ms + OPERATOR_RETRY_MS;
     const struct ledger_account *found = ledger_account(ledger, &account->id);
     struct amount wanted = ledger_parameters(ledger)->minimum_bond;
-    if (found == NULL || amount_compare(ledger_spendable(ledger, found), wanted) < 0) {
+    if (found == NULL || amount_compare(found->balance, wanted) < 0) {
         char id[ACCOUNT_ID_TEXT_SIZE];
         char amount[AMOUNT_TEXT_SIZE];
         (void)note_set(&account->why, ERR_FUNDS, "account %s needs %s OPEN for its bond",

@@ -35,7 +35,7 @@ static enum err parameters_load(struct ledger *ledger, const Openledger__V1__Gen
     return ERR_OK;
 }
 
-/* An account may have several allocations (in different categories) as long as none of them vests. */
+/* An account may have several allocations, in different categories; one of them may vest. */
 static enum err account_add(struct ledger *ledger, const struct ledger_account *account,
                             struct note *note)
 {
@@ -44,16 +44,27 @@ static enum err account_add(struct ledger *ledger, const struct ledger_account *
         (void)state_add(ledger->state, STATE_ACCOUNT, account);
         return ERR_OK;
     }
-    if (!amount_is_zero(found->vesting) || !amount_is_zero(account->vesting) ||
-        found->has_key != account->has_key || strcmp(found->name, account->name) != 0) {
+    if (found->has_key != account->has_key || strcmp(found->name, account->name) != 0) {
         return note_set(note, ERR_CONFLICT,
-                        "the account has an allocation that vests, or with "
-                        "another key or name");
+                        "the account has an allocation with another key or name");
     }
     struct ledger_account *edited = state_edit(ledger->state, found);
     return amount_add(edited->balance, account->balance, &edited->balance) == ERR_OK
                ? ERR_OK
                : note_set(note, ERR_RANGE, "the sum is too large");
+}
+
+/* Puts an allocation that vests into escrow. */
+static enum err vesting_add(struct ledger *ledger, const struct ledger_vesting *vesting,
+                            struct note *note)
+{
+    struct ledger_account escrow = {.balance = vesting->total};
+    if (ledger_vesting(ledger, &vesting->account) != NULL) {
+        return note_set(note, ERR_CONFLICT, "the account has an allocation that vests already");
+    }
+    ledger_vesting_escrow_id(&vesting->account, &escrow.id);
+    (void)state_add(ledger->state, STATE_VESTING, vesting);
+    return account_add(ledger, &escrow, note);
 }
 
 static enum err allocation_load(struct ledger *ledger, const Openledger__V1__Allocation *from,
@@ -85,17 +96,20 @@ static enum err allocation_load(struct ledger *ledger, const Openledger__V1__All
     if (err != ERR_OK) {
         return err;
     }
+    *out_amount = account.balance;
     if (from->cliff_ms > VEST_MS_MAX || from->vest_ms > VEST_MS_MAX) {
         return note_set(note, ERR_RANGE, "cliffMs and vestMs are at most %llu",
                         (unsigned long long)VEST_MS_MAX);
     }
     if (from->cliff_ms != 0 || from->vest_ms != 0) {
-        account.vesting = account.balance;
-        account.cliff_at_ms = ledger->head.time_ms + from->cliff_ms;
-        account.vest_ms = from->vest_ms;
+        const struct ledger_vesting vesting = {.account = account.id,
+                                               .total = account.balance,
+                                               .cliff_at_ms = ledger->head.time_ms + from->cliff_ms,
+                                               .vest_ms = from->vest_ms};
+        account.balance = AMOUNT_ZERO;
+        err = vesting_add(ledger, &vesting, note);
     }
-    *out_amount = account.balance;
-    return account_add(ledger, &account, note);
+    return err ? err : account_add(ledger, &account, note);
 }
 
 static enum err allocations_load(struct ledger *ledger, const Openledger__V1__Genesis *genesis,

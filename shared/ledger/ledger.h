@@ -85,10 +85,7 @@ struct ledger_account {
     bool has_key; /* false: escrow, treasury, or not opened yet */
     struct public_key key;
     char name[LEDGER_NAME_MAX + 1];
-    uint64_t first_index;  /* of the entry that first touched it; 0: genesis */
-    struct amount vesting; /* allocated at genesis; 0: nothing is locked */
-    uint64_t cliff_at_ms;  /* log time */
-    uint64_t vest_ms;      /* after the cliff, linear */
+    uint64_t first_index; /* of the entry that first touched it; 0: genesis */
 };
 
 struct ledger_bond {
@@ -389,8 +386,6 @@ struct amount ledger_supply(const struct ledger *ledger);
 
 const struct ledger_account *ledger_account(const struct ledger *ledger,
                                             const struct account_id *id);
-/* Balance less what is still locked by vesting, at the ledger's time. */
-struct amount ledger_spendable(const struct ledger *ledger, const struct ledger_account *account);
 /* Zero when there is no such bond. */
 struct amount ledger_bond(const struct ledger *ledger, const struct account_id *account,
                           enum ledger_role role);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "openledger/v1/ledger.pb-c.h"
+#include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/ledger.h"
@@ -65,8 +66,8 @@ struct step {
     const Openledger__V1__SignedTx *signed_tx; /* for rules that want a further signer */
 };
 
-/* Moves money: a debit and a credit leg; nothing when amount is zero. ERR_FUNDS: from cannot pay (its
- * locked part does not count). reference may be NULL. reason: a constant. */
+/* Moves money: a debit and a credit leg; nothing when amount is zero. ERR_FUNDS: from cannot pay.
+ * reference may be NULL. reason: a constant. */
 MUST_USE enum err step_pay(struct step *step, const struct account_id *from,
                            const struct account_id *to, struct amount amount, const char *reason,
                            const struct digest *reference);
@@ -149,6 +150,10 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(APPROVE_RECOVERY, approve_recovery, ApproveRecovery)                                         \
     X(COMPLETE_RECOVERY, complete_recovery, CompleteRecovery)                                      \
     X(CANCEL_RECOVERY, cancel_recovery, CancelRecovery)                                            \
+    X(CLAIM_VESTED, claim_vested, ClaimVested)                                                     \
+    X(PUBLISH_CLAIMS, publish_claims, PublishClaims)                                               \
+    X(CLAIM, claim, Claim)                                                                         \
+    X(CLOSE_CLAIMS, close_claims, CloseClaims)                                                     \
     X(TRANSFER_BATCH, transfer_batch, TransferBatch)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \

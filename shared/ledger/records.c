@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/stake.h"
@@ -56,11 +57,9 @@ static const struct field PARAMETERS[] = {
     FIELD(BYTES, ledger_parameters, sequencer),
 };
 static const struct field ACCOUNT[] = {
-    FIELD(BYTES, ledger_account, id),       FIELD(AMOUNT, ledger_account, balance),
-    FIELD(BOOL, ledger_account, has_key),   FIELD(BYTES, ledger_account, key),
-    FIELD(TEXT, ledger_account, name),      FIELD(U64, ledger_account, first_index),
-    FIELD(AMOUNT, ledger_account, vesting), FIELD(U64, ledger_account, cliff_at_ms),
-    FIELD(U64, ledger_account, vest_ms),
+    FIELD(BYTES, ledger_account, id),     FIELD(AMOUNT, ledger_account, balance),
+    FIELD(BOOL, ledger_account, has_key), FIELD(BYTES, ledger_account, key),
+    FIELD(TEXT, ledger_account, name),    FIELD(U64, ledger_account, first_index),
 };
 static const struct field BOND[] = {
     FIELD(BYTES, ledger_bond, account),
@@ -250,6 +249,23 @@ static const struct field GUARDIANS[] = {
     FIELD(BYTES, ledger_guardians, guardians),  FIELD(BYTES, ledger_guardians, keys),
     FIELD(U64S, ledger_guardians, approved_ms),
 };
+static const struct field VESTING[] = {
+    FIELD(BYTES, ledger_vesting, account),  FIELD(AMOUNT, ledger_vesting, total),
+    FIELD(AMOUNT, ledger_vesting, claimed), FIELD(U64, ledger_vesting, cliff_at_ms),
+    FIELD(U64, ledger_vesting, vest_ms),
+};
+static const struct field CLAIMS[] = {
+    FIELD(BYTES, ledger_claims, id),    FIELD(BYTES, ledger_claims, publisher),
+    FIELD(BYTES, ledger_claims, root),  FIELD(U32, ledger_claims, count),
+    FIELD(U32, ledger_claims, claimed), FIELD(AMOUNT, ledger_claims, total),
+    FIELD(AMOUNT, ledger_claims, paid), FIELD(U64, ledger_claims, expires_ms),
+    FIELD(BOOL, ledger_claims, closed), FIELD(TEXT, ledger_claims, title),
+    FIELD(U64, ledger_claims, index),
+};
+static const struct field CLAIMED[] = {
+    FIELD(BYTES, ledger_claimed, claims),
+    FIELD(U32, ledger_claimed, number),
+};
 
 struct kind {
     const struct field *fields;
@@ -291,6 +307,9 @@ static const struct kind KINDS[STATE_KIND_END] = {
     [STATE_FREE_GAS] = KIND(FREE_GAS, state_free_gas, 0),
     [STATE_HOLD] = KIND(HOLD, ledger_hold, 1),
     [STATE_GUARDIANS] = KIND(GUARDIANS, ledger_guardians, 1),
+    [STATE_VESTING] = KIND(VESTING, ledger_vesting, 1),
+    [STATE_CLAIMS] = KIND(CLAIMS, ledger_claims, 1),
+    [STATE_CLAIMED] = KIND(CLAIMED, ledger_claimed, 2),
 };
 
 void record_put(struct record_encoder *encoder, const void *data, size_t size)

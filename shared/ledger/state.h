@@ -53,6 +53,9 @@ enum state_kind { /* part of every key and of snapshots: never renumber */
                   STATE_FREE_GAS = 24,
                   STATE_HOLD = 25,
                   STATE_GUARDIANS = 26,
+                  STATE_VESTING = 27,
+                  STATE_CLAIMS = 28,
+                  STATE_CLAIMED = 29,
                   STATE_KIND_END,
 };
 

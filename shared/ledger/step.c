@@ -123,37 +123,6 @@ enum err step_amount(struct step *step, const char *text, const char *name, stru
 
 /* ---- money -------------------------------------------------------------------------------------- */
 
-/* The part of a genesis allocation that is not spendable at time_ms: all before the cliff, then
- * linearly less (what has vested is rounded down). */
-static struct amount locked_at(const struct ledger_account *account, uint64_t time_ms)
-{
-    if (time_ms < account->cliff_at_ms) {
-        return account->vesting;
-    }
-    uint64_t elapsed = time_ms - account->cliff_at_ms;
-    struct amount vested;
-    struct amount locked;
-    if (elapsed >= account->vest_ms) {
-        return AMOUNT_ZERO;
-    }
-    CHECK(amount_mul_ratio(account->vesting, elapsed, account->vest_ms, &vested) == ERR_OK);
-    CHECK(amount_sub(account->vesting, vested, &locked) == ERR_OK);
-    return locked;
-}
-
-static struct amount spendable_at(const struct ledger_account *account, uint64_t time_ms)
-{
-    struct amount spendable;
-    return amount_sub(account->balance, locked_at(account, time_ms), &spendable) == ERR_OK
-               ? spendable
-               : AMOUNT_ZERO;
-}
-
-struct amount ledger_spendable(const struct ledger *ledger, const struct ledger_account *account)
-{
-    return spendable_at(account, ledger->head.time_ms);
-}
-
 static struct ledger_leg *leg_next(struct step *step)
 {
     struct ledger_effects *effects = step->effects;
@@ -218,12 +187,12 @@ static enum err step_debit(struct step *step, const struct ledger_account *found
     if (err != ERR_OK) {
         return err;
     }
-    struct amount spendable = found == NULL ? AMOUNT_ZERO : spendable_at(found, step->time_ms);
-    if (amount_compare(spendable, amount) < 0) {
+    struct amount balance = found == NULL ? AMOUNT_ZERO : found->balance;
+    if (amount_compare(balance, amount) < 0) {
         char has[AMOUNT_TEXT_SIZE];
         char needs[AMOUNT_TEXT_SIZE];
         return note_set(step->note, ERR_FUNDS, "account %s can spend %s OPEN, %s is needed",
-                        short_hex(id->bytes).text, amount_format(spendable, has),
+                        short_hex(id->bytes).text, amount_format(balance, has),
                         amount_format(amount, needs));
     }
     struct ledger_account *account = state_edit(step->state, found);
@@ -260,7 +229,7 @@ enum err step_pay(struct step *step, const struct account_id *from, const struct
 
 /* Senders who cannot pay may use what the block forgives: somebody must be able to begin with nothing,
  * and a flood of such transactions is bounded by it, without slowing those who pay. */
-static enum err gas_forgive(struct step *step, struct amount gas, struct amount spendable)
+static enum err gas_forgive(struct step *step, struct amount gas, struct amount balance)
 {
     const uint64_t height = step->ledger->head.height + 1;
     const struct state_free_gas *found = state_next(step->state, STATE_FREE_GAS, NULL);
@@ -272,7 +241,7 @@ static enum err gas_forgive(struct step *step, struct amount gas, struct amount 
         return note_set(step->note, ERR_FUNDS,
                         "gas is %s OPEN, account %s can spend %s, and the block forgives no more",
                         amount_format(gas, needs), short_hex(step->sender.bytes).text,
-                        amount_format(spendable, has));
+                        amount_format(balance, has));
     }
     const struct state_free_gas fresh = {.height = height, .used = used};
     if (found == NULL) {
@@ -295,9 +264,8 @@ enum err gas_charge(struct step *step, size_t tx_size)
     CHECK(amount_mul(parameters->gas_per_leg, step->effects->leg_count, &legs) == ERR_OK);
     CHECK(amount_add(gas, legs, &gas) == ERR_OK);
     CHECK(sender != NULL);
-    struct amount spendable = spendable_at(sender, step->time_ms);
-    if (amount_compare(spendable, gas) < 0) {
-        return gas_forgive(step, gas, spendable);
+    if (amount_compare(sender->balance, gas) < 0) {
+        return gas_forgive(step, gas, sender->balance);
     }
     ledger_stakers_pool_id(&pool);
     return step_pay(step, &step->sender, &pool, gas, "gas", &step->tx);

@@ -1,5 +1,5 @@
 /* test_ledger.c - the ledger's rules: genesis, each kind of transaction good and bad, settlement,
- * vesting, replay, proofs and snapshots. Money that appears or vanishes aborts inside the ledger. */
+ * replay, proofs and snapshots. Money that appears or vanishes aborts inside the ledger. */
 #include "shared/ledger/ledger.h"
 
 #include <check.h>
@@ -154,21 +154,6 @@ START_TEST(test_entry_order)
     ck_assert_int_eq(ledger_apply(world->ledger, buf_bytes(&entry), &blobs, &world->effects, &note),
                      ERR_OK);
     buf_deinit(&entry);
-}
-END_TEST
-
-START_TEST(test_vesting)
-{
-    const struct ledger_account *team = ledger_account(world->ledger, &world->ids[WORLD_TEAM]);
-    refused(world_transfer(world, WORLD_TEAM, WORLD_BOB, "1"), ERR_FUNDS, "can spend 0");
-    world->now_ms = WORLD_TIME_MS + 1000000 + 250000; /* a quarter vested */
-    refused(world_transfer(world, WORLD_TEAM, WORLD_BOB, "25000001"), ERR_FUNDS, "25000000");
-    accepted(world_transfer(world, WORLD_TEAM, WORLD_BOB, "25000000"));
-    ck_assert(amount_is_zero(ledger_spendable(world->ledger, team)));
-    refused(world_bond(world, WORLD_TEAM, LEDGER_ROLE_VALIDATOR, "100"), ERR_FUNDS, "can spend 0");
-    world->now_ms = WORLD_TIME_MS + 2000000;
-    accepted(world_transfer(world, WORLD_TEAM, WORLD_BOB, "75000000"));
-    balance_is(&world->ids[WORLD_TEAM], "0");
 }
 END_TEST
 
@@ -497,7 +482,6 @@ int main(void)
     tcase_add_test(rules, test_transfer);
     tcase_add_test(rules, test_envelope);
     tcase_add_test(rules, test_entry_order);
-    tcase_add_test(rules, test_vesting);
     tcase_add_test(rules, test_settlement);
     tcase_add_test(rules, test_batches_are_signed);
     tcase_add_test(rules, test_random_and_replay);
