@@ -8,6 +8,7 @@
 #include "services/datanet/dedupe.h"
 #include "services/datanet/load.h"
 #include "shared/base/check.h"
+#include "shared/ledger/changes.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
 #include "shared/lineage/lineage.h"
@@ -80,7 +81,7 @@ static struct net *net_of(struct datanet *datanet, const char *name)
 static enum err content_of(struct datanet *datanet, const struct ledger_contribution *contribution,
                            struct digest *out_content)
 {
-    if (contribution->state == LEDGER_CONTRIBUTION_ACCEPTED) {
+    if (contribution->accepted_rows > 0) {
         *out_content = contribution->content;
         return ERR_OK;
     }
@@ -155,7 +156,8 @@ static bool filter_counts(void *context, uint32_t number)
     const struct ledger_contribution *contribution =
         ledger_contribution(filter->ledger, &filter->net->indexed[number].id);
     return contribution != NULL &&
-           (contribution->state == LEDGER_CONTRIBUTION_ACCEPTED ||
+           (contribution->accepted_rows >
+                0 || /* withdrawn rows are still the first of their kind */
             (!filter->accepted_only && contribution->state == LEDGER_CONTRIBUTION_COMMITTED));
 }
 
@@ -237,7 +239,8 @@ enum err datanet_contribution(struct datanet *datanet, const struct ledger *ledg
     static const char *const STATES[] = {[0] = "unknown",
                                          [LEDGER_CONTRIBUTION_COMMITTED] = "committed",
                                          [LEDGER_CONTRIBUTION_ACCEPTED] = "accepted",
-                                         [LEDGER_CONTRIBUTION_REJECTED] = "rejected"};
+                                         [LEDGER_CONTRIBUTION_REJECTED] = "rejected",
+                                         [LEDGER_CONTRIBUTION_WITHDRAWN] = "withdrawn"};
     Openledger__V1__ContributionRecord *record = arena_alloc(arena, sizeof *record);
     Openledger__V1__DuplicateRow **duplicates =
         arena_alloc_array(arena, DATANET_DUPLICATES_LISTED, sizeof(Openledger__V1__DuplicateRow *));
@@ -353,7 +356,7 @@ static enum err draft_add(struct draft *draft, const struct net *net, const stru
         if (err != ERR_OK) {
             return err;
         }
-        if (result.verdict != DEDUPE_UNIQUE) {
+        if (result.verdict != DEDUPE_UNIQUE || ledger_row_withdrawn(ledger, &contribution->id, i)) {
             continue;
         }
         struct salt salt;

@@ -6,6 +6,7 @@
 #include "shared/base/hex.h"
 #include "shared/crypto/sha256.h"
 #include "shared/ledger/batch.h"
+#include "shared/ledger/changes.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 #include "shared/platform/random.h"
@@ -54,14 +55,18 @@ static enum err admit_model(struct answer *answer, struct openai_error *error)
                            "no base model is ready yet, try again shortly");
     }
     const struct ledger_adapter *adapter = ledger_adapter(ledger, answer->request.model);
-    if (adapter == NULL || strcmp(adapter->model, desk->base_name) != 0) {
+    answer->opened_ms = clock_real_ms();
+    if (adapter == NULL || strcmp(adapter->model, desk->base_name) != 0 ||
+        ledger_adapter_revoked(adapter, answer->opened_ms)) {
         return openai_fail(error, ERR_NOT_FOUND, 404, "model", "model_not_found",
                            "the model '%.64s' does not exist", answer->request.model);
     }
     memcpy(answer->model, adapter->name, sizeof answer->model);
     answer->job.adapter = adapter->content;
-    answer->price_prompt = adapter->price_prompt;
-    answer->price_completion = adapter->price_completion;
+    struct ledger_price price;
+    ledger_price_at(ledger, adapter, answer->opened_ms, &price);
+    answer->price_prompt = price.prompt;
+    answer->price_completion = price.completion;
     return ERR_OK;
 }
 
@@ -219,7 +224,6 @@ static enum err admit_price(struct answer *answer, struct openai_error *error)
     ledger_prompt_commitment(&answer->prompt_salt, answer->prompt.items, answer->prompt.count,
                              &prompt);
     ledger_answer_commitment(&answer->answer_salt, NULL, 0, &empty);
-    answer->opened_ms = clock_real_ms();
     answer->opened_mono_ms = clock_mono_ms();
     Openledger__V1__GatewayOpened opened = OPENLEDGER__V1__GATEWAY_OPENED__INIT;
     opened.request_id = ledger_binary(answer->request_id, sizeof answer->request_id);

@@ -7,6 +7,7 @@
 #include "services/lora-gateway/openai.h"
 #include "shared/base/hex.h"
 #include "shared/crypto/sha256.h"
+#include "shared/ledger/changes.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 #include "shared/platform/random.h"
@@ -311,7 +312,8 @@ static void write_adapter(const struct desk *desk, struct json_writer *writer,
 
 static bool servable(const struct desk *desk, const struct ledger_adapter *adapter)
 {
-    return strcmp(adapter->model, desk->base_name) == 0;
+    return strcmp(adapter->model, desk->base_name) == 0 &&
+           !ledger_adapter_revoked(adapter, clock_real_ms());
 }
 
 static void reply_json(struct http_request *http, int status, struct buf *body)

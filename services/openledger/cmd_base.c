@@ -5,6 +5,7 @@
 
 #include "services/openledger/act.h"
 #include "services/openledger/commands.h"
+#include "services/openledger/form.h"
 #include "services/openledger/output.h"
 #include "services/openledger/pretrain_data.h"
 #include "shared/base/hex.h"
@@ -268,10 +269,19 @@ static int model_evaluate(int argc, char **argv)
     return finish(&cli, NULL, err, "model evaluate");
 }
 
+static int model_revoke(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger model revoke", "NAME [REASON]", "Lets no new job or adapter use a base model.",
+        OPENLEDGER__V1__TX_BODY__ACTION_REVOKE_MODEL, "model:text reason:text?"};
+    return form_run(&FORM, argc, argv);
+}
+
 int cmd_model(int argc, char **argv)
 {
     static const struct command COMMANDS[] = {
         {"register", "register a base model", model_register},
+        {"revoke", "let nothing new use a base model", model_revoke},
         {"list", "list base models", model_list},
         {"evaluate", "perplexity of each precision on held-out text", model_evaluate},
         {NULL, NULL, NULL}};

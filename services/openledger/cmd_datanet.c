@@ -4,6 +4,7 @@
 
 #include "services/openledger/act.h"
 #include "services/openledger/commands.h"
+#include "services/openledger/form.h"
 #include "services/openledger/output.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
@@ -340,6 +341,61 @@ static int datanet_rows(int argc, char **argv)
     return finish(&cli, NULL, err, "datanet rows");
 }
 
+/* ---- roles, withdrawing, treasury ---- */
+
+static int datanet_offer(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger datanet offer", "NAME [ACCOUNT]",
+        "Offers the datanet to another owner; to nobody without ACCOUNT.",
+        OPENLEDGER__V1__TX_BODY__ACTION_OFFER_DATANET, "datanet:text to:account?"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int datanet_accept(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger datanet accept", "NAME", "Becomes the owner of a datanet that was offered.",
+        OPENLEDGER__V1__TX_BODY__ACTION_ACCEPT_DATANET, "datanet:text"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int datanet_validators(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger datanet validators", "NAME [ACCOUNT]...",
+                                     "Sets who may review besides the owner; accounts ascend.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_SET_VALIDATORS,
+                                     "datanet:text validators:accounts"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int datanet_withdraw(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger datanet withdraw", "CONTRIBUTION",
+                                     "Takes one's contribution out of all later versions.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_WITHDRAW_CONTRIBUTION,
+                                     "contribution:digest"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int datanet_withdraw_rows(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger datanet withdraw-rows", "CONTRIBUTION ROW...",
+        "Takes single rows (places from 0, ascending) out of all later versions.",
+        OPENLEDGER__V1__TX_BODY__ACTION_WITHDRAW_ROWS, "contribution:digest rows:numbers"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int datanet_pay(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger datanet pay", "NAME TO AMOUNT [MEMO]",
+                                     "Pays OPEN out of the datanet's treasury.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_PAY_FROM_TREASURY,
+                                     "datanet:text to:account amount:text memo:text?"};
+    return form_run(&FORM, argc, argv);
+}
+
 int cmd_datanet(int argc, char **argv)
 {
     static const struct command COMMANDS[] = {
@@ -347,6 +403,12 @@ int cmd_datanet(int argc, char **argv)
         {"contribute", "commit to rows and upload them", datanet_contribute},
         {"review", "accept or reject a contribution", datanet_review},
         {"publish", "publish the next version", datanet_publish},
+        {"offer", "offer a datanet to another owner", datanet_offer},
+        {"accept", "become the owner of one that was offered", datanet_accept},
+        {"validators", "set who may review", datanet_validators},
+        {"withdraw", "take a contribution out of later versions", datanet_withdraw},
+        {"withdraw-rows", "take rows out of later versions", datanet_withdraw_rows},
+        {"pay", "pay out of the treasury", datanet_pay},
         {"list", "list and search datanets", datanet_list},
         {"show", "versions and contributors", datanet_show},
         {"contributions", "contributions and their state", datanet_contributions},

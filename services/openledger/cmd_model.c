@@ -6,6 +6,7 @@
 #include "services/openledger/act.h"
 #include "services/openledger/chat.h"
 #include "services/openledger/commands.h"
+#include "services/openledger/form.h"
 #include "services/openledger/output.h"
 #include "shared/base/check.h"
 #include "shared/base/hex.h"
@@ -301,10 +302,31 @@ static int adapter_show(int argc, char **argv)
     return finish(&cli, NULL, err, "adapter show");
 }
 
+static int adapter_price(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger adapter price", "NAME PROMPT COMPLETION",
+        "Sets OPEN per prompt and per generated token, in force after the notice.",
+        OPENLEDGER__V1__TX_BODY__ACTION_SET_PRICE,
+        "adapter:text price_prompt:text price_completion:text"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int adapter_revoke(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger adapter revoke", "NAME [REASON]",
+                                     "Ends the serving of an adapter after the notice.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_REVOKE_ADAPTER,
+                                     "adapter:text reason:text?"};
+    return form_run(&FORM, argc, argv);
+}
+
 int cmd_adapter(int argc, char **argv)
 {
     static const struct command COMMANDS[] = {
         {"publish", "put an adapter up for sale", adapter_publish},
+        {"price", "change the price of an adapter", adapter_price},
+        {"revoke", "take an adapter off sale", adapter_revoke},
         {"list", "list and search adapters", adapter_list},
         {"show", "an adapter's lineage", adapter_show},
         {NULL, NULL, NULL}};

@@ -272,6 +272,8 @@ static ProtobufCMessage *make_adapter(const struct ledger *ledger, const void *r
         message->attribution_index = hash_of(&adapter->attribution_index);
     }
     message->index = adapter->index;
+    message->price_from_ms = adapter->price_from_ms;
+    message->revoked_ms = adapter->revoked_ms;
     return message->settings == NULL ? NULL : &message->base;
 }
 

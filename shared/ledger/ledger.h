@@ -75,6 +75,9 @@ struct ledger_parameters {
     struct amount proposal_threshold;
     uint32_t voting_delay_blocks, voting_period_blocks, quorum_bp;
     uint64_t timelock_ms, proposal_grace_ms;
+    uint64_t price_notice_ms;
+    uint64_t treasury_period_ms;
+    uint32_t treasury_payout_bp;
     struct account_id platform;
     struct public_key sequencer;
 };
@@ -105,6 +108,7 @@ struct ledger_datanet {
     uint32_t permission; /* Permission */
     uint32_t validator_count;
     struct account_id validators[LEDGER_VALIDATORS_MAX];
+    struct account_id offered_to; /* may become the owner; zero: nobody */
     uint32_t contributions;
     uint32_t versions;
     uint64_t index;
@@ -114,6 +118,7 @@ enum ledger_contribution_state {
     LEDGER_CONTRIBUTION_COMMITTED = 1,
     LEDGER_CONTRIBUTION_ACCEPTED = 2,
     LEDGER_CONTRIBUTION_REJECTED = 3,
+    LEDGER_CONTRIBUTION_WITHDRAWN = 4, /* review_index says whether it was reviewed before */
 };
 
 struct ledger_contribution {
@@ -126,6 +131,7 @@ struct ledger_contribution {
     uint32_t state; /* enum ledger_contribution_state */
     struct digest content;
     uint32_t accepted_rows;
+    uint32_t withdrawn_rows; /* single ones: changes.h */
     char reason[LEDGER_REASON_MAX + 1];
     uint64_t index;        /* priority */
     uint64_t review_index; /* 0: not reviewed */
@@ -147,6 +153,7 @@ struct ledger_model {
     struct digest profile;
     char licence[LEDGER_LICENCE_MAX + 1];
     struct account_id developer;
+    bool revoked; /* no new jobs and adapters */
     uint64_t index;
 };
 
@@ -190,8 +197,12 @@ struct ledger_adapter {
     uint32_t version;
     char model[LEDGER_NAME_MAX + 1];
     struct digest content;
-    struct amount price_prompt;
+    struct amount
+        price_prompt; /* for receipts opened from price_from_ms on; changes.h has the others */
     struct amount price_completion;
+    uint64_t price_from_ms; /* 0: since it was published */
+    uint32_t price_changes;
+    uint64_t revoked_ms; /* no receipt is opened from then on; 0: not revoked */
     bool has_index;
     struct digest attribution_index; /* blob; valid when has_index */
     uint64_t index;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "openledger/v1/ledger.pb-c.h"
+#include "shared/ledger/changes.h"
 #include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
@@ -154,12 +155,34 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(PUBLISH_CLAIMS, publish_claims, PublishClaims)                                               \
     X(CLAIM, claim, Claim)                                                                         \
     X(CLOSE_CLAIMS, close_claims, CloseClaims)                                                     \
+    X(OFFER_DATANET, offer_datanet, OfferDatanet)                                                  \
+    X(ACCEPT_DATANET, accept_datanet, AcceptDatanet)                                               \
+    X(SET_VALIDATORS, set_validators, SetValidators)                                               \
+    X(WITHDRAW_CONTRIBUTION, withdraw_contribution, WithdrawContribution)                          \
+    X(WITHDRAW_ROWS, withdraw_rows, WithdrawRows)                                                  \
+    X(PAY_FROM_TREASURY, pay_from_treasury, PayFromTreasury)                                       \
+    X(SET_PRICE, set_price, SetPrice)                                                              \
+    X(REVOKE_ADAPTER, revoke_adapter, RevokeAdapter)                                               \
+    X(REVOKE_MODEL, revoke_model, RevokeModel)                                                     \
     X(TRANSFER_BATCH, transfer_batch, TransferBatch)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \
     enum err rule_##lower(struct step *step, const Openledger__V1__##Message *action);
 LEDGER_RULES(LEDGER_RULE_DECLARE)
 #undef LEDGER_RULE_DECLARE
+
+/* ---- rules_data.c, for the rules about what was published before ---- */
+
+MUST_USE enum err datanet_take(struct step *step, const char *name,
+                               const struct ledger_datanet **out);
+/* Rows of a contribution that count for its contributor. */
+uint64_t contribution_counts(const struct ledger_contribution *contribution);
+/* Changes how many rows of the contribution's account versions may use: from less to more. */
+void standing_move(struct step *step, const struct ledger_contribution *contribution, uint64_t less,
+                   uint64_t more);
+/* ERR_RANGE: an answer could cost more than all there is. */
+MUST_USE enum err prices_take(struct step *step, const char *prompt, const char *completion,
+                              struct amount *out_prompt, struct amount *out_completion);
 
 /* ---- stake.c: positions and power ---- */
 

@@ -53,6 +53,12 @@ const struct ledger_parameter LEDGER_PARAMETERS[] = {
         "from queueing a proposal to its execution"),
     ROW(U64, proposal_grace_ms, "ms", "1209600000", "60000", "7776000000",
         "how long after the timelock a proposal can be executed"),
+    ROW(U64, price_notice_ms, "ms", "600000", "60000", "2592000000",
+        "from the change of an adapter's price, or its revocation, until it is in force"),
+    ROW(U64, treasury_period_ms, "ms", "2592000000", "60000", "31536000000",
+        "time in which a datanet's owner may pay out part of its treasury"),
+    ROW(U32, treasury_payout_bp, "1/10,000", "2000", "0", "10000",
+        "that part, of what the treasury held at the period's first payout"),
 };
 const size_t LEDGER_PARAMETER_COUNT = sizeof LEDGER_PARAMETERS / sizeof LEDGER_PARAMETERS[0];
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/ledger/changes.h"
 #include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
 #include "shared/ledger/governance.h"
@@ -53,6 +54,9 @@ static const struct field PARAMETERS[] = {
     FIELD(U32, ledger_parameters, quorum_bp),
     FIELD(U64, ledger_parameters, timelock_ms),
     FIELD(U64, ledger_parameters, proposal_grace_ms),
+    FIELD(U64, ledger_parameters, price_notice_ms),
+    FIELD(U64, ledger_parameters, treasury_period_ms),
+    FIELD(U32, ledger_parameters, treasury_payout_bp),
     FIELD(BYTES, ledger_parameters, platform),
     FIELD(BYTES, ledger_parameters, sequencer),
 };
@@ -68,20 +72,22 @@ static const struct field BOND[] = {
     FIELD(AMOUNT, ledger_bond, rewarded_to),
 };
 static const struct field DATANET[] = {
-    FIELD(TEXT, ledger_datanet, name),        FIELD(BYTES, ledger_datanet, owner),
-    FIELD(BYTES, ledger_datanet, treasury),   FIELD(TEXT, ledger_datanet, title),
-    FIELD(TEXT, ledger_datanet, description), FIELD(TEXT, ledger_datanet, licence),
-    FIELD(U32, ledger_datanet, permission),   FIELD(U32, ledger_datanet, validator_count),
-    FIELD(BYTES, ledger_datanet, validators), FIELD(U32, ledger_datanet, contributions),
-    FIELD(U32, ledger_datanet, versions),     FIELD(U64, ledger_datanet, index),
+    FIELD(TEXT, ledger_datanet, name),         FIELD(BYTES, ledger_datanet, owner),
+    FIELD(BYTES, ledger_datanet, treasury),    FIELD(TEXT, ledger_datanet, title),
+    FIELD(TEXT, ledger_datanet, description),  FIELD(TEXT, ledger_datanet, licence),
+    FIELD(U32, ledger_datanet, permission),    FIELD(U32, ledger_datanet, validator_count),
+    FIELD(BYTES, ledger_datanet, validators),  FIELD(BYTES, ledger_datanet, offered_to),
+    FIELD(U32, ledger_datanet, contributions), FIELD(U32, ledger_datanet, versions),
+    FIELD(U64, ledger_datanet, index),
 };
 static const struct field CONTRIBUTION[] = {
     FIELD(BYTES, ledger_contribution, id),          FIELD(TEXT, ledger_contribution, datanet),
     FIELD(BYTES, ledger_contribution, contributor), FIELD(BYTES, ledger_contribution, root),
     FIELD(U32, ledger_contribution, row_count),     FIELD(U64, ledger_contribution, byte_count),
     FIELD(U32, ledger_contribution, state),         FIELD(BYTES, ledger_contribution, content),
-    FIELD(U32, ledger_contribution, accepted_rows), FIELD(TEXT, ledger_contribution, reason),
-    FIELD(U64, ledger_contribution, index),         FIELD(U64, ledger_contribution, review_index),
+    FIELD(U32, ledger_contribution, accepted_rows), FIELD(U32, ledger_contribution, withdrawn_rows),
+    FIELD(TEXT, ledger_contribution, reason),       FIELD(U64, ledger_contribution, index),
+    FIELD(U64, ledger_contribution, review_index),
 };
 static const struct field VERSION[] = {
     FIELD(TEXT, ledger_version, datanet),   FIELD(U32, ledger_version, version),
@@ -98,7 +104,8 @@ static const struct field VERSION_CONTRIBUTOR[] = {
 static const struct field MODEL[] = {
     FIELD(TEXT, ledger_model, name),       FIELD(BYTES, ledger_model, content),
     FIELD(BYTES, ledger_model, profile),   FIELD(TEXT, ledger_model, licence),
-    FIELD(BYTES, ledger_model, developer), FIELD(U64, ledger_model, index),
+    FIELD(BYTES, ledger_model, developer), FIELD(BOOL, ledger_model, revoked),
+    FIELD(U64, ledger_model, index),
 };
 static const struct field JOB[] = {
     FIELD(BYTES, ledger_job, id),
@@ -137,6 +144,9 @@ static const struct field ADAPTER[] = {
     FIELD(BYTES, ledger_adapter, content),
     FIELD(AMOUNT, ledger_adapter, price_prompt),
     FIELD(AMOUNT, ledger_adapter, price_completion),
+    FIELD(U64, ledger_adapter, price_from_ms),
+    FIELD(U32, ledger_adapter, price_changes),
+    FIELD(U64, ledger_adapter, revoked_ms),
     FIELD(BOOL, ledger_adapter, has_index),
     FIELD(BYTES, ledger_adapter, attribution_index),
     FIELD(U64, ledger_adapter, index),
@@ -266,6 +276,21 @@ static const struct field CLAIMED[] = {
     FIELD(BYTES, ledger_claimed, claims),
     FIELD(U32, ledger_claimed, number),
 };
+static const struct field WITHDRAWN_ROW[] = {
+    FIELD(BYTES, ledger_withdrawn_row, contribution),
+    FIELD(U32, ledger_withdrawn_row, row),
+};
+static const struct field PRICE[] = {
+    FIELD(TEXT, ledger_price, adapter),  FIELD(U32, ledger_price, number),
+    FIELD(AMOUNT, ledger_price, prompt), FIELD(AMOUNT, ledger_price, completion),
+    FIELD(U64, ledger_price, from_ms),
+};
+static const struct field PAYOUTS[] = {
+    FIELD(TEXT, ledger_payouts, datanet),
+    FIELD(U64, ledger_payouts, from_ms),
+    FIELD(AMOUNT, ledger_payouts, limit),
+    FIELD(AMOUNT, ledger_payouts, paid),
+};
 
 struct kind {
     const struct field *fields;
@@ -310,6 +335,9 @@ static const struct kind KINDS[STATE_KIND_END] = {
     [STATE_VESTING] = KIND(VESTING, ledger_vesting, 1),
     [STATE_CLAIMS] = KIND(CLAIMS, ledger_claims, 1),
     [STATE_CLAIMED] = KIND(CLAIMED, ledger_claimed, 2),
+    [STATE_WITHDRAWN_ROW] = KIND(WITHDRAWN_ROW, ledger_withdrawn_row, 2),
+    [STATE_PRICE] = KIND(PRICE, ledger_price, 2),
+    [STATE_PAYOUTS] = KIND(PAYOUTS, ledger_payouts, 1),
 };
 
 void record_put(struct record_encoder *encoder, const void *data, size_t size)

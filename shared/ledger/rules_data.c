@@ -17,7 +17,7 @@ enum {
 
 /* ---- datanets ----------------------------------------------------------------------------------- */
 
-static enum err datanet_take(struct step *step, const char *name, const struct ledger_datanet **out)
+enum err datanet_take(struct step *step, const char *name, const struct ledger_datanet **out)
 {
     *out = ledger_datanet(step->ledger, name);
     return *out == NULL ? note_set(step->note, ERR_NOT_FOUND, "no datanet \"%.64s\"", name)
@@ -101,17 +101,28 @@ static uint64_t standing(const struct step *step, const char *datanet,
     return *out == NULL ? 0 : (*out)->accepted_rows;
 }
 
-static void standing_add(struct step *step, const struct ledger_contribution *contribution)
+uint64_t contribution_counts(const struct ledger_contribution *contribution)
+{
+    uint32_t there = contribution->row_count - contribution->withdrawn_rows;
+    if (contribution->state != LEDGER_CONTRIBUTION_ACCEPTED) {
+        return 0;
+    }
+    return contribution->accepted_rows < there ? contribution->accepted_rows : there;
+}
+
+void standing_move(struct step *step, const struct ledger_contribution *contribution, uint64_t less,
+                   uint64_t more)
 {
     const struct state_standing *found;
-    uint64_t rows = standing(step, contribution->datanet, &contribution->contributor, &found) +
-                    contribution->accepted_rows;
+    uint64_t rows = standing(step, contribution->datanet, &contribution->contributor, &found);
+    CHECK(rows >= less);
     if (found == NULL) {
-        struct state_standing fresh = {.account = contribution->contributor, .accepted_rows = rows};
+        struct state_standing fresh = {.account = contribution->contributor, .accepted_rows = more};
         memcpy(fresh.datanet, contribution->datanet, sizeof fresh.datanet);
         (void)state_add(step->state, STATE_STANDING, &fresh);
     } else {
-        ((struct state_standing *)state_edit(step->state, found))->accepted_rows = rows;
+        ((struct state_standing *)state_edit(step->state, found))->accepted_rows =
+            rows - less + more;
     }
 }
 
@@ -140,13 +151,15 @@ enum err rule_review_contribution(struct step *step,
                         datanet->name);
     }
     if (found->state != LEDGER_CONTRIBUTION_COMMITTED) {
-        return note_set(step->note, ERR_CONFLICT, "contribution %s is reviewed already",
-                        short_hex(id.bytes).text);
+        return note_set(step->note, ERR_CONFLICT, "contribution %s is %s already",
+                        short_hex(id.bytes).text,
+                        found->state == LEDGER_CONTRIBUTION_WITHDRAWN ? "withdrawn" : "reviewed");
     }
-    if (action->accept ? action->accepted_rows == 0 || action->accepted_rows > found->row_count
+    uint32_t there = found->row_count - found->withdrawn_rows;
+    if (action->accept ? action->accepted_rows == 0 || action->accepted_rows > there
                        : action->accepted_rows != 0) {
         return note_set(step->note, ERR_RANGE, "%u accepted rows of %u", action->accepted_rows,
-                        found->row_count);
+                        there);
     }
     struct ledger_contribution *contribution = state_edit(step->state, found);
     contribution->state =
@@ -156,7 +169,7 @@ enum err rule_review_contribution(struct step *step,
     contribution->review_index = step->index;
     memcpy(contribution->reason, reason, sizeof contribution->reason);
     if (action->accept) {
-        standing_add(step, contribution);
+        standing_move(step, contribution, 0, contribution_counts(contribution));
     }
     return ERR_OK;
 }
@@ -315,6 +328,9 @@ enum err rule_submit_job(struct step *step, const Openledger__V1__SubmitJob *act
     if (model == NULL) {
         return note_set(step->note, ERR_NOT_FOUND, "no model \"%.64s\"", action->model);
     }
+    if (model->revoked) {
+        return note_set(step->note, ERR_DENIED, "model \"%s\" is revoked", model->name);
+    }
     memcpy(job.datanet, datanet->name, sizeof job.datanet);
     memcpy(job.model, model->name, sizeof job.model);
     (void)state_add(step->state, STATE_JOB, &job);
@@ -423,6 +439,30 @@ enum err rule_fail_job(struct step *step, const Openledger__V1__FailJob *action)
 
 /* ---- adapters ----------------------------------------------------------------------------------- */
 
+enum err prices_take(struct step *step, const char *prompt, const char *completion,
+                     struct amount *out_prompt, struct amount *out_completion)
+{
+    struct amount most;
+    enum err err = ledger_amount_parse(prompt, "price_prompt", out_prompt, step->note);
+    err =
+        err ? err : ledger_amount_parse(completion, "price_completion", out_completion, step->note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    return ledger_fee(*out_prompt, *out_completion, LEDGER_TOKENS_MAX, LEDGER_TOKENS_MAX, &most) !=
+                       ERR_OK ||
+                   amount_compare(most, amount_from_open(AMOUNT_SUPPLY_OPEN)) > 0
+               ? note_set(step->note, ERR_RANGE, "an answer could cost more than all there is")
+               : ERR_OK;
+}
+
+static bool model_is_revoked(const struct step *step, const char *name)
+{
+    const struct ledger_model *model = ledger_model(step->ledger, name);
+    CHECK(model != NULL);
+    return model->revoked;
+}
+
 enum err rule_publish_adapter(struct step *step, const Openledger__V1__PublishAdapter *action)
 {
     struct ledger_adapter adapter = {.developer = step->sender, .index = step->index};
@@ -430,19 +470,10 @@ enum err rule_publish_adapter(struct step *step, const Openledger__V1__PublishAd
     enum err err = step_name(step, action->name, "adapter", adapter.name);
     err = err ? err : job_take(step, action->job, &found);
     err = err ? err
-              : ledger_amount_parse(action->price_prompt, "price_prompt", &adapter.price_prompt,
-                                    step->note);
-    err = err ? err
-              : ledger_amount_parse(action->price_completion, "price_completion",
-                                    &adapter.price_completion, step->note);
+              : prices_take(step, action->price_prompt, action->price_completion,
+                            &adapter.price_prompt, &adapter.price_completion);
     if (err != ERR_OK) {
         return err;
-    }
-    struct amount most;
-    if (ledger_fee(adapter.price_prompt, adapter.price_completion, LEDGER_TOKENS_MAX,
-                   LEDGER_TOKENS_MAX, &most) != ERR_OK ||
-        amount_compare(most, amount_from_open(AMOUNT_SUPPLY_OPEN)) > 0) {
-        return note_set(step->note, ERR_RANGE, "an answer could cost more than all there is");
     }
     if (!account_id_equal(&found->developer, &step->sender)) {
         return note_set(step->note, ERR_DENIED, "only the job's developer publishes its adapter");
@@ -450,6 +481,9 @@ enum err rule_publish_adapter(struct step *step, const Openledger__V1__PublishAd
     if (found->state != LEDGER_JOB_COMPLETED || found->published) {
         return note_set(step->note, ERR_CONFLICT, "job %s is not completed, or published already",
                         short_hex(found->id.bytes).text);
+    }
+    if (model_is_revoked(step, found->model)) {
+        return note_set(step->note, ERR_DENIED, "model \"%s\" is revoked", found->model);
     }
     if (ledger_adapter(step->ledger, adapter.name) != NULL) {
         return note_set(step->note, ERR_CONFLICT, "adapter \"%s\" exists", adapter.name);

@@ -132,7 +132,7 @@ enum err receipt_scan(struct bytes data, struct receipt_view *out, struct note *
     struct bytes prompt = field_bytes(&wire, 10);
     struct bytes answer = field_bytes(&wire, 11);
     view.profile = field_bytes(&wire, 12);
-    uint64_t opened_ms = field_number(&wire, 13, UINT64_MAX);
+    view.opened_ms = field_number(&wire, 13, UINT64_MAX);
     uint64_t finished_ms = field_number(&wire, 14, UINT64_MAX);
     struct bytes reason = field_text(&wire, 15);
     if (!complete(&wire)) {
@@ -164,7 +164,7 @@ enum err receipt_scan(struct bytes data, struct receipt_view *out, struct note *
         return note_set(note, ERR_RANGE, "receipt counts %u and %u tokens, allowed are %d",
                         view.prompt_tokens, view.completion_tokens, LEDGER_TOKENS_MAX);
     }
-    if (view.number == 0 || view.lease == 0 || finished_ms < opened_ms ||
+    if (view.number == 0 || view.lease == 0 || finished_ms < view.opened_ms ||
         reason.size > FINISH_REASON_MAX) {
         return note_set(note, ERR_INVALID,
                         "receipt has a lease or number of 0, ends before it begins, or a "

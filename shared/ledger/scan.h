@@ -24,6 +24,7 @@ struct receipt_view {
     struct bytes adapter; /* a name; no NUL behind it */
     uint32_t prompt_tokens, completion_tokens;
     struct amount fee;
+    uint64_t opened_ms;
 };
 /* ERR_INVALID, ERR_RANGE: the note says what. */
 MUST_USE enum err receipt_scan(struct bytes data, struct receipt_view *out, struct note *note);

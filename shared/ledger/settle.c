@@ -100,9 +100,15 @@ static enum err charge_check(struct work *work, const struct receipt_view *recei
                         context->model->name);
     }
     if (!receipt->is_void) {
-        enum err err =
-            ledger_fee(context->adapter->price_prompt, context->adapter->price_completion,
-                       receipt->prompt_tokens, receipt->completion_tokens, &due);
+        struct ledger_price price;
+        ledger_price_at(work->step->ledger, context->adapter, receipt->opened_ms, &price);
+        if (ledger_adapter_revoked(context->adapter, receipt->opened_ms)) {
+            return note_set(note, ERR_DENIED, "adapter \"%s\" was revoked from %llu ms on",
+                            context->adapter->name,
+                            (unsigned long long)context->adapter->revoked_ms);
+        }
+        enum err err = ledger_fee(price.prompt, price.completion, receipt->prompt_tokens,
+                                  receipt->completion_tokens, &due);
         if (err != ERR_OK) {
             return note_set(note, err, "the fee is too large");
         }

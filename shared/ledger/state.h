@@ -56,6 +56,9 @@ enum state_kind { /* part of every key and of snapshots: never renumber */
                   STATE_VESTING = 27,
                   STATE_CLAIMS = 28,
                   STATE_CLAIMED = 29,
+                  STATE_WITHDRAWN_ROW = 30,
+                  STATE_PRICE = 31,
+                  STATE_PAYOUTS = 32,
                   STATE_KIND_END,
 };
 
