@@ -15,7 +15,10 @@
 #include "shared/merkle/merkle.h"
 #include "shared/platform/file.h"
 
-enum { REPLAY_COMMIT_ENTRIES = 1000, SNAPSHOT_BLOCKS = 1000 };
+enum {
+    INDEX_COMMIT_LEGS = 50000, /* LMDB holds the pages they touch in memory until then */
+    SNAPSHOT_BLOCKS = 1000
+};
 #define SNAPSHOT_MAX (UINT64_C(1) << 30) /* bytes */
 
 static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
@@ -132,6 +135,7 @@ static enum err entry_index(struct settlement *settlement, struct note *note)
     if (effects->kind == LEDGER_KIND_SEAL) {
         block_add(settlement, effects->index, buf_bytes(&effects->header));
     }
+    settlement->unindexed_legs += effects->leg_count;
     return settlement_store_index(settlement->store, effects, note);
 }
 
@@ -145,7 +149,7 @@ static enum err index_commit(struct settlement *settlement, struct note *note)
     const struct settlement_store_mark mark = {
         .chain_id = head.chain_id, .index = head.index, .entry_hash = head.entry_hash};
     enum err err = settlement_store_mark_put(settlement->store, &mark, note);
-    settlement->indexed = head.index;
+    settlement->unindexed_legs = 0;
     if (err == ERR_OK && head.sealed_index == head.index &&
         head.height >= settlement->snapshot_height + settlement->snapshot_blocks) {
         struct buf snapshot;
@@ -173,8 +177,8 @@ static enum err replayed(void *context, struct bytes entry, struct note *note)
     if (err == ERR_OK && replaying->final) {
         settlement->final = settlement->effects.index;
         settlement->replayed++;
-        err = settlement->replayed % REPLAY_COMMIT_ENTRIES == 0 ? index_commit(settlement, note)
-                                                                : ERR_OK;
+        err = settlement->unindexed_legs >= INDEX_COMMIT_LEGS ? index_commit(settlement, note)
+                                                              : ERR_OK;
     }
     return err;
 }
@@ -452,7 +456,7 @@ enum err settlement_sync(struct settlement *settlement, struct note *note)
     struct ledger_head head;
     const struct settlement_agreement *agreement = settlement->agreement;
     ledger_head(settlement->ledger, &head);
-    if (settlement->final == head.index && settlement->indexed == head.index &&
+    if (settlement->final == head.index &&
         settlement->checkpoint_height == settlement->block_count) {
         return ERR_OK;
     }
@@ -468,7 +472,11 @@ enum err settlement_sync(struct settlement *settlement, struct note *note)
         }
         settlement->final = err ? settlement->final : head.index;
     }
-    err = err ? err : index_commit(settlement, note);
+    /* What is not committed is derived again at the next opening: it need not wait for the disk each time. */
+    if (err == ERR_OK &&
+        (head.sealed_index == head.index || settlement->unindexed_legs >= INDEX_COMMIT_LEGS)) {
+        err = index_commit(settlement, note);
+    }
     err = err ? err : checkpoint_write(settlement, note);
     return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;
 }
