@@ -66,8 +66,9 @@ static enum err list_read(struct cli *cli, const char *path, struct list *list)
     if (err != ERR_OK) {
         return err;
     }
-    char *at = buf_text(&list->text) == NULL ? NULL : (char *)list->text.data;
-    for (size_t i = 0; i < list->text.size; i++) {
+    char *at =
+        buf_text(&list->text) == NULL ? NULL : (char *)list->text.data; /* ends it with NUL */
+    for (size_t i = 0; at != NULL && i < list->text.size; i++) {
         lines += at[i] == '\n';
     }
     list->leaves = calloc(lines, sizeof *list->leaves);

@@ -184,12 +184,42 @@ static int train_list(int argc, char **argv)
     return finish(&cli, NULL, err, "train list");
 }
 
+static int train_challenge(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger train challenge", "JOB [REASON]",
+                                     "As a validator: training the job again gave something else.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_CHALLENGE_JOB,
+                                     "job:digest reason:text?"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int train_attest(int argc, char **argv)
+{
+    static const struct form FORM = {
+        "openledger train attest", "JOB yes|no",
+        "As a validator: did training a challenged job again give something else?",
+        OPENLEDGER__V1__TX_BODY__ACTION_ATTEST_JOB, "job:digest failed:choice"};
+    return form_run(&FORM, argc, argv);
+}
+
+static int train_close(int argc, char **argv)
+{
+    static const struct form FORM = {"openledger train close", "JOB",
+                                     "Ends a challenge that no quorum decided.",
+                                     OPENLEDGER__V1__TX_BODY__ACTION_CLOSE_CHALLENGE, "job:digest"};
+    return form_run(&FORM, argc, argv);
+}
+
 int cmd_train(int argc, char **argv)
 {
-    static const struct command COMMANDS[] = {{"submit", "order a training", train_submit},
-                                              {"watch", "follow a job", train_watch},
-                                              {"list", "list jobs", train_list},
-                                              {NULL, NULL, NULL}};
+    static const struct command COMMANDS[] = {
+        {"submit", "order a training", train_submit},
+        {"watch", "follow a job", train_watch},
+        {"list", "list jobs", train_list},
+        {"challenge", "dispute a completed job", train_challenge},
+        {"attest", "say what training it again gave", train_attest},
+        {"close", "end an undecided challenge", train_close},
+        {NULL, NULL, NULL}};
     return cli_dispatch("openledger train", COMMANDS, argc, argv);
 }
 

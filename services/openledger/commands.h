@@ -25,6 +25,7 @@ int cmd_model(int argc, char **argv);
 int cmd_pretrain(int argc, char **argv);
 int cmd_prove(int argc, char **argv);
 int cmd_recovery(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_stake(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_tokenizer(int argc, char **argv);

@@ -172,7 +172,7 @@ static enum err action_begin(struct cli *cli, uint32_t number, Openledger__V1__T
     protobuf_c_message_init(descriptor, message);
     openledger__v1__tx_body__init(body);
     body->action_case = (Openledger__V1__TxBody__ActionCase)number;
-    memcpy((uint8_t *)body + field->offset, &message, sizeof message);
+    memcpy((uint8_t *)body + field->offset, &(void *){message}, sizeof(void *));
     *out = message;
     return ERR_OK;
 }

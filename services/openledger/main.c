@@ -16,6 +16,7 @@ int main(int argc, char **argv)
         {"hold", "money that an arbiter decides about", cmd_hold},
         {"claims", "vesting, and payments to long lists", cmd_claims},
         {"recovery", "guardians that can replace a lost key", cmd_recovery},
+        {"report", "evidence against who signed two things, or a wrong one", cmd_report},
         {"stake", "bonds, delegations and what they earn", cmd_stake},
         {"governance", "parameters, proposals, votes", cmd_governance},
         {"datanet", "create, contribute, review, publish, show", cmd_datanet},

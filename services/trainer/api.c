@@ -66,7 +66,7 @@ static enum err submit_job(void *context, struct rpc_call *call, const void *req
 
 static const char *state_name(uint32_t state)
 {
-    static const char *const names[] = {"", "queued", "claimed", "completed", "failed"};
+    static const char *const names[] = {"", "queued", "claimed", "completed", "failed", "refuted"};
     return state < sizeof names / sizeof names[0] ? names[state] : "";
 }
 

@@ -272,7 +272,7 @@ void jobs_on_progress(struct jobs *jobs, struct bytes data)
 static bool final_progress(struct jobs *jobs, const struct ledger_job *job,
                            struct jobs_progress *out)
 {
-    if (job->state != LEDGER_JOB_COMPLETED && job->state != LEDGER_JOB_FAILED) {
+    if (job->state < LEDGER_JOB_COMPLETED) {
         return false;
     }
     bool completed = job->state == LEDGER_JOB_COMPLETED;

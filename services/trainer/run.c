@@ -91,8 +91,8 @@ static void on_claim(void *argument)
     ledger_head(ledger, &head);
     bool ours = account_id_equal(&job->trainer, &options->operator_account->id);
     bool stale = head.time_ms - job->claimed_ms >= LEDGER_CLAIM_MS;
-    question->over = job->state == LEDGER_JOB_COMPLETED || job->state == LEDGER_JOB_FAILED ||
-                     (job->state == LEDGER_JOB_CLAIMED && !ours && !stale);
+    question->over =
+        job->state >= LEDGER_JOB_COMPLETED || (job->state == LEDGER_JOB_CLAIMED && !ours && !stale);
     question->err = ERR_OK;
     if (!question->over && !(job->state == LEDGER_JOB_CLAIMED && ours)) {
         question->err = claim(question);

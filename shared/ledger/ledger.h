@@ -78,6 +78,10 @@ struct ledger_parameters {
     uint64_t price_notice_ms;
     uint64_t treasury_period_ms;
     uint32_t treasury_payout_bp;
+    uint32_t slash_conflict_bp, slash_invalid_bp, slash_job_bp, slash_reporter_bp;
+    uint64_t challenge_window_ms;
+    uint32_t challenge_blocks, challenge_quorum_bp;
+    struct amount challenge_deposit;
     struct account_id platform;
     struct public_key sequencer;
 };
@@ -96,6 +100,7 @@ struct ledger_bond {
     uint32_t role; /* enum ledger_role */
     struct amount amount;
     struct amount rewarded_to; /* stake.h: the pool's index up to which it was paid */
+    uint32_t delegations;      /* to it, that hold something */
 };
 
 struct ledger_datanet {
@@ -168,6 +173,7 @@ enum ledger_job_state {
     LEDGER_JOB_CLAIMED = 2,
     LEDGER_JOB_COMPLETED = 3,
     LEDGER_JOB_FAILED = 4,
+    LEDGER_JOB_REFUTED = 5, /* completed, but a quorum of validators trained it to something else */
 };
 
 struct ledger_job {
@@ -181,6 +187,7 @@ struct ledger_job {
     uint32_t state; /* enum ledger_job_state */
     struct account_id trainer;
     uint64_t claimed_ms;
+    uint64_t completed_ms;
     struct digest transcript_root;
     struct digest transcript;
     struct digest adapter; /* content */

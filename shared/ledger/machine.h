@@ -5,6 +5,7 @@
 #include "shared/ledger/changes.h"
 #include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
+#include "shared/ledger/evidence.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/ledger.h"
 #include "shared/ledger/stake.h"
@@ -164,6 +165,12 @@ bool step_signed_by(const struct step *step, const struct account_id *account,
     X(SET_PRICE, set_price, SetPrice)                                                              \
     X(REVOKE_ADAPTER, revoke_adapter, RevokeAdapter)                                               \
     X(REVOKE_MODEL, revoke_model, RevokeModel)                                                     \
+    X(REPORT_CONFLICT, report_conflict, ReportConflict)                                            \
+    X(REPORT_INVALID, report_invalid, ReportInvalid)                                               \
+    X(REPORT_CHECKPOINTS, report_checkpoints, ReportCheckpoints)                                   \
+    X(CHALLENGE_JOB, challenge_job, ChallengeJob)                                                  \
+    X(ATTEST_JOB, attest_job, AttestJob)                                                           \
+    X(CLOSE_CHALLENGE, close_challenge, CloseChallenge)                                            \
     X(TRANSFER_BATCH, transfer_batch, TransferBatch)
 
 #define LEDGER_RULE_DECLARE(upper, lower, Message)                                                 \
@@ -200,6 +207,31 @@ void stake_delegate_votes(struct step *step, const struct account_id *to);
 MUST_USE enum err stake_snapshot(struct step *step, bool proposal,
                                  const struct ledger_snapshot_slot *wanted);
 void stake_snapshot_close(struct step *step, const struct digest *subject);
+
+/* ---- slash.c ---- */
+
+/* Who loses which part of what is at stake in a role, and who gets it. */
+struct slash {
+    struct account_id account;
+    enum ledger_role role;
+    uint32_t bp;
+    struct account_id reporter;
+    const struct account_id *harmed; /* gets up to harmed_max before the stakers do; NULL: nobody */
+    struct amount harmed_max;
+    struct digest reference;
+};
+/* Takes it from the bond, from what is on its way out of it and, of a validator, from delegations.
+ * ERR_CONFLICT: nothing is at stake. */
+MUST_USE enum err slash_apply(struct step *step, const struct slash *slash,
+                              struct amount *out_amount);
+/* Gives the account another key; for the unbonding time it answers for what the old one signed. */
+void key_replace(struct step *step, const struct ledger_account *account,
+                 const struct public_key *key);
+/* Is the key the account's, or was it until less than the unbonding time ago? */
+bool key_answers(const struct step *step, const struct account_id *account,
+                 const struct public_key *key);
+MUST_USE enum err job_take(struct step *step, ProtobufCBinaryData field,
+                           const struct ledger_job **out);
 
 /* What every transaction that was applied costs its sender: ledger.c, README.md "Gas". */
 MUST_USE enum err gas_charge(struct step *step, size_t tx_size);

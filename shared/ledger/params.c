@@ -59,6 +59,22 @@ const struct ledger_parameter LEDGER_PARAMETERS[] = {
         "time in which a datanet's owner may pay out part of its treasury"),
     ROW(U32, treasury_payout_bp, "1/10,000", "2000", "0", "10000",
         "that part, of what the treasury held at the period's first payout"),
+    ROW(U32, slash_conflict_bp, "1/10,000", "5000", "0", "10000",
+        "stake lost for two signed different things about one slot"),
+    ROW(U32, slash_invalid_bp, "1/10,000", "1000", "0", "10000",
+        "stake lost for a signed item that is contradicted"),
+    ROW(U32, slash_job_bp, "1/10,000", "5000", "0", "10000",
+        "a trainer's stake lost for a training that a quorum of validators refuted"),
+    ROW(U32, slash_reporter_bp, "1/10,000", "1000", "0", "5000",
+        "part of what is slashed for who reported it"),
+    ROW(U64, challenge_window_ms, "ms", "604800000", "0", "7776000000",
+        "how long after its completion a job can be challenged"),
+    ROW(U32, challenge_blocks, "blocks", "86400", "1", "1000000",
+        "how long validators may attest to a challenged job"),
+    ROW(U32, challenge_quorum_bp, "1/10,000", "6667", "5001", "10000",
+        "part of the validators' stake that refutes a job"),
+    ROW(AMOUNT, challenge_deposit, "OPEN", "100", "0", "1000000",
+        "what a challenger sets aside, and loses when the job is found sound"),
 };
 const size_t LEDGER_PARAMETER_COUNT = sizeof LEDGER_PARAMETERS / sizeof LEDGER_PARAMETERS[0];
 

@@ -9,6 +9,7 @@
 #include "shared/ledger/changes.h"
 #include "shared/ledger/claims.h"
 #include "shared/ledger/custody.h"
+#include "shared/ledger/evidence.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/stake.h"
 
@@ -57,6 +58,14 @@ static const struct field PARAMETERS[] = {
     FIELD(U64, ledger_parameters, price_notice_ms),
     FIELD(U64, ledger_parameters, treasury_period_ms),
     FIELD(U32, ledger_parameters, treasury_payout_bp),
+    FIELD(U32, ledger_parameters, slash_conflict_bp),
+    FIELD(U32, ledger_parameters, slash_invalid_bp),
+    FIELD(U32, ledger_parameters, slash_job_bp),
+    FIELD(U32, ledger_parameters, slash_reporter_bp),
+    FIELD(U64, ledger_parameters, challenge_window_ms),
+    FIELD(U32, ledger_parameters, challenge_blocks),
+    FIELD(U32, ledger_parameters, challenge_quorum_bp),
+    FIELD(AMOUNT, ledger_parameters, challenge_deposit),
     FIELD(BYTES, ledger_parameters, platform),
     FIELD(BYTES, ledger_parameters, sequencer),
 };
@@ -66,10 +75,9 @@ static const struct field ACCOUNT[] = {
     FIELD(TEXT, ledger_account, name),    FIELD(U64, ledger_account, first_index),
 };
 static const struct field BOND[] = {
-    FIELD(BYTES, ledger_bond, account),
-    FIELD(U32, ledger_bond, role),
-    FIELD(AMOUNT, ledger_bond, amount),
-    FIELD(AMOUNT, ledger_bond, rewarded_to),
+    FIELD(BYTES, ledger_bond, account),   FIELD(U32, ledger_bond, role),
+    FIELD(AMOUNT, ledger_bond, amount),   FIELD(AMOUNT, ledger_bond, rewarded_to),
+    FIELD(U32, ledger_bond, delegations),
 };
 static const struct field DATANET[] = {
     FIELD(TEXT, ledger_datanet, name),         FIELD(BYTES, ledger_datanet, owner),
@@ -127,6 +135,7 @@ static const struct field JOB[] = {
     FIELD(U32, ledger_job, state),
     FIELD(BYTES, ledger_job, trainer),
     FIELD(U64, ledger_job, claimed_ms),
+    FIELD(U64, ledger_job, completed_ms),
     FIELD(BYTES, ledger_job, transcript_root),
     FIELD(BYTES, ledger_job, transcript),
     FIELD(BYTES, ledger_job, adapter),
@@ -291,6 +300,30 @@ static const struct field PAYOUTS[] = {
     FIELD(AMOUNT, ledger_payouts, limit),
     FIELD(AMOUNT, ledger_payouts, paid),
 };
+static const struct field FORMER_KEY[] = {
+    FIELD(BYTES, ledger_former_key, account),
+    FIELD(BYTES, ledger_former_key, key),
+    FIELD(U64, ledger_former_key, until_ms),
+};
+static const struct field OFFENCE[] = {
+    FIELD(BYTES, ledger_offence, id),       FIELD(BYTES, ledger_offence, account),
+    FIELD(U32, ledger_offence, role),       FIELD(U32, ledger_offence, kind),
+    FIELD(BYTES, ledger_offence, reporter), FIELD(AMOUNT, ledger_offence, slashed),
+    FIELD(U64, ledger_offence, index),
+};
+static const struct field CHALLENGE[] = {
+    FIELD(BYTES, ledger_challenge, job),           FIELD(BYTES, ledger_challenge, id),
+    FIELD(BYTES, ledger_challenge, challenger),    FIELD(AMOUNT, ledger_challenge, deposit),
+    FIELD(U64, ledger_challenge, snapshot_height), FIELD(U64, ledger_challenge, end_height),
+    FIELD(U32, ledger_challenge, quorum_bp),       FIELD(U64, ledger_challenge, failed_grains),
+    FIELD(U64, ledger_challenge, sound_grains),    FIELD(U32, ledger_challenge, outcome),
+    FIELD(TEXT, ledger_challenge, reason),
+};
+static const struct field ATTESTATION[] = {
+    FIELD(BYTES, ledger_attestation, challenge),
+    FIELD(BYTES, ledger_attestation, account),
+    FIELD(BOOL, ledger_attestation, failed),
+};
 
 struct kind {
     const struct field *fields;
@@ -338,6 +371,10 @@ static const struct kind KINDS[STATE_KIND_END] = {
     [STATE_WITHDRAWN_ROW] = KIND(WITHDRAWN_ROW, ledger_withdrawn_row, 2),
     [STATE_PRICE] = KIND(PRICE, ledger_price, 2),
     [STATE_PAYOUTS] = KIND(PAYOUTS, ledger_payouts, 1),
+    [STATE_FORMER_KEY] = KIND(FORMER_KEY, ledger_former_key, 2),
+    [STATE_OFFENCE] = KIND(OFFENCE, ledger_offence, 1),
+    [STATE_CHALLENGE] = KIND(CHALLENGE, ledger_challenge, 1),
+    [STATE_ATTESTATION] = KIND(ATTESTATION, ledger_attestation, 2),
 };
 
 void record_put(struct record_encoder *encoder, const void *data, size_t size)

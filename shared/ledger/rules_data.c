@@ -338,8 +338,7 @@ enum err rule_submit_job(struct step *step, const Openledger__V1__SubmitJob *act
     return step_pay(step, &step->sender, &escrow, job.fee, "job.hold", &job.id);
 }
 
-static enum err job_take(struct step *step, ProtobufCBinaryData field,
-                         const struct ledger_job **out)
+enum err job_take(struct step *step, ProtobufCBinaryData field, const struct ledger_job **out)
 {
     struct digest id;
     enum err err = step_digest(step, field, "job", &id);
@@ -402,6 +401,7 @@ enum err rule_complete_job(struct step *step, const Openledger__V1__CompleteJob 
     }
     struct ledger_job *job = state_edit(step->state, found);
     job->state = LEDGER_JOB_COMPLETED;
+    job->completed_ms = step->time_ms;
     job->transcript_root = root;
     job->transcript = transcript;
     job->adapter = adapter;

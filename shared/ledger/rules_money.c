@@ -58,12 +58,11 @@ enum err rule_rotate_key(struct step *step, const Openledger__V1__RotateKey *act
     if (!step_signed_by(step, &step->sender, &key)) {
         return note_set(step->note, ERR_DENIED, "the new key did not sign");
     }
-    struct ledger_account *account =
-        state_edit(step->state, ledger_account(step->ledger, &step->sender));
+    const struct ledger_account *account = ledger_account(step->ledger, &step->sender);
     if (public_key_equal(&account->key, &key)) {
         return note_set(step->note, ERR_CONFLICT, "this is the account's key already");
     }
-    account->key = key;
+    key_replace(step, account, &key);
     return ERR_OK;
 }
 

@@ -148,7 +148,7 @@ enum err rule_complete_recovery(struct step *step, const Openledger__V1__Complet
                         (unsigned long long)step->time_ms);
     }
     approvals_clear(state_edit(step->state, found));
-    ((struct ledger_account *)state_edit(step->state, account))->key = key;
+    key_replace(step, account, &key);
     return ERR_OK;
 }
 

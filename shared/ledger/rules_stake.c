@@ -173,6 +173,13 @@ enum err rule_delegate(struct step *step, const Openledger__V1__Delegate *action
         return note_set(step->note, ERR_DENIED, "%s has no bond as validator",
                         short_hex(validator.bytes).text);
     }
+    const struct ledger_bond *bond =
+        ledger_bond_record(step->ledger, &validator, LEDGER_ROLE_VALIDATOR);
+    if (bond->delegations >= LEDGER_DELEGATIONS_MAX &&
+        amount_is_zero(delegated(step, &validator))) {
+        return note_set(step->note, ERR_LIMIT, "%d accounts delegate to %s already",
+                        LEDGER_DELEGATIONS_MAX, short_hex(validator.bytes).text);
+    }
     ledger_bond_escrow_id(&validator, LEDGER_ROLE_VALIDATOR, &escrow);
     err = total_take(step, delegated(step, &validator), amount, &total);
     err = err ? err : step_pay(step, &step->sender, &escrow, amount, "delegate", &step->tx);

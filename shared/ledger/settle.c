@@ -88,24 +88,21 @@ static void sum(struct work *work, const struct account_id *account, const char 
 
 /* ---- receipts ----------------------------------------------------------------------------------- */
 
-/* Price, profile and credit of one receipt, whose form was checked. */
-static enum err charge_check(struct work *work, const struct receipt_view *receipt,
-                             const struct context *context, struct ledger_lease *lease)
+enum err settle_receipt_check(const struct ledger *ledger, const struct receipt_view *receipt,
+                              const struct ledger_adapter *adapter, struct note *note)
 {
-    struct note *note = work->step->note;
-    struct amount drawn;
+    const struct ledger_model *model = ledger_model(ledger, adapter->model);
     struct amount due = AMOUNT_ZERO;
-    if (!bytes_equal(receipt->profile, digest_bytes(&context->model->profile))) {
-        return note_set(note, ERR_INVALID, "the profile is not that of model \"%s\"",
-                        context->model->name);
+    CHECK(model != NULL);
+    if (!bytes_equal(receipt->profile, digest_bytes(&model->profile))) {
+        return note_set(note, ERR_INVALID, "the profile is not that of model \"%s\"", model->name);
     }
     if (!receipt->is_void) {
         struct ledger_price price;
-        ledger_price_at(work->step->ledger, context->adapter, receipt->opened_ms, &price);
-        if (ledger_adapter_revoked(context->adapter, receipt->opened_ms)) {
+        ledger_price_at(ledger, adapter, receipt->opened_ms, &price);
+        if (ledger_adapter_revoked(adapter, receipt->opened_ms)) {
             return note_set(note, ERR_DENIED, "adapter \"%s\" was revoked from %llu ms on",
-                            context->adapter->name,
-                            (unsigned long long)context->adapter->revoked_ms);
+                            adapter->name, (unsigned long long)adapter->revoked_ms);
         }
         enum err err = ledger_fee(price.prompt, price.completion, receipt->prompt_tokens,
                                   receipt->completion_tokens, &due);
@@ -119,7 +116,20 @@ static enum err charge_check(struct work *work, const struct receipt_view *recei
         return note_set(note, ERR_INVALID, "fee %s, by the adapter's prices it is %s",
                         amount_format(receipt->fee, stated), amount_format(due, text));
     }
-    if (amount_add(lease->drawn, due, &drawn) != ERR_OK ||
+    return ERR_OK;
+}
+
+/* Price, profile and credit of one receipt, whose form was checked. */
+static enum err charge_check(struct work *work, const struct receipt_view *receipt,
+                             const struct context *context, struct ledger_lease *lease)
+{
+    struct note *note = work->step->note;
+    struct amount drawn;
+    enum err err = settle_receipt_check(work->step->ledger, receipt, context->adapter, note);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (amount_add(lease->drawn, receipt->fee, &drawn) != ERR_OK ||
         amount_compare(drawn, lease->amount) > 0) {
         char has[AMOUNT_TEXT_SIZE];
         char needs[AMOUNT_TEXT_SIZE];

@@ -21,6 +21,11 @@ struct settle_batch {
     struct share_set_view *sets;     /* BATCH_SHARES: head.count */
 };
 
+/* Are profile and fee what the ledger says they are at the time the receipt was opened? */
+MUST_USE enum err settle_receipt_check(const struct ledger *ledger,
+                                       const struct receipt_view *receipt,
+                                       const struct ledger_adapter *adapter, struct note *note);
+
 /* Sums of a batch, one per (account, reason, direction): they become legs in the order in which they
  * first came up. */
 struct net_sum {

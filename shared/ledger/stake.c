@@ -383,6 +383,13 @@ enum err stake_set_delegation(struct step *step, const struct account_id *delega
                                          : state_edit(step->state, found);
     enum err err = delegation_reward(step, item);
     uint64_t before = grains_of(item->amount);
+    if (amount_is_zero(item->amount) != amount_is_zero(amount)) {
+        const struct ledger_bond *found_bond =
+            ledger_bond_record(step->ledger, validator, LEDGER_ROLE_VALIDATOR);
+        CHECK(found_bond != NULL);
+        struct ledger_bond *bond = state_edit(step->state, found_bond);
+        bond->delegations += amount_is_zero(amount) ? UINT32_MAX : 1;
+    }
     item->amount = amount;
     position_moved(step, delegator, validator, before, grains_of(amount));
     return err;

@@ -18,6 +18,7 @@
 #define LEDGER_UNBONDINGS_MAX 8                     /* waiting at once for one position */
 #define LEDGER_SNAPSHOTS_MAX 32                     /* open at once: proposals, then challenges */
 #define LEDGER_PROPOSALS_MAX 16                     /* of them for proposals */
+#define LEDGER_DELEGATIONS_MAX 1024 /* to one validator: a slash reaches all of them in one entry */
 #define LEDGER_CHECKPOINTS_MAX (LEDGER_SNAPSHOTS_MAX + 1)
 
 struct ledger_delegation {

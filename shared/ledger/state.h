@@ -59,6 +59,10 @@ enum state_kind { /* part of every key and of snapshots: never renumber */
                   STATE_WITHDRAWN_ROW = 30,
                   STATE_PRICE = 31,
                   STATE_PAYOUTS = 32,
+                  STATE_FORMER_KEY = 33,
+                  STATE_OFFENCE = 34,
+                  STATE_CHALLENGE = 35,
+                  STATE_ATTESTATION = 36,
                   STATE_KIND_END,
 };
 

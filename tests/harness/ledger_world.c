@@ -54,7 +54,9 @@ void world_genesis(struct world *world)
                "{\"name\":\"voting_delay_blocks\",\"value\":\"2\"},"
                "{\"name\":\"voting_period_blocks\",\"value\":\"3\"},"
                "{\"name\":\"timelock_ms\",\"value\":\"5000\"},"
-               "{\"name\":\"proposal_grace_ms\",\"value\":\"60000\"}"
+               "{\"name\":\"proposal_grace_ms\",\"value\":\"60000\"},"
+               "{\"name\":\"challenge_blocks\",\"value\":\"5\"},"
+               "{\"name\":\"challenge_window_ms\",\"value\":\"100000\"}"
                "]},\"allocations\":[",
                world->deadline_blocks, world->gas ? "0.000001" : "0", world->gas ? "0.00001" : "0");
     for (int i = 0; CAST[i].name != NULL; i++) {

@@ -75,7 +75,7 @@ START_TEST(test_vesting_random)
         uint64_t elapsed = world->now_ms < CLIFF_MS ? 0 : world->now_ms - CLIFF_MS;
         elapsed = elapsed > VEST_MS ? VEST_MS : elapsed;
         (void)world_try(world, WORLD_TEAM, vested());
-        (void)snprintf(text, sizeof text, "%llu", (unsigned long long)(elapsed * 100));
+        (void)snprintf(text, sizeof text, "%llu", (unsigned long long)elapsed * 100);
         expect_balance(world, &world->ids[WORLD_TEAM], text);
     }
     expect_replays(world);
