@@ -102,7 +102,7 @@ static void approvals_clear(struct ledger_guardians *guardians)
 /* When the threshold-th of the approvals for key was given; 0: there are fewer. */
 static uint64_t approved_at(const struct ledger_guardians *guardians, const struct public_key *key)
 {
-    uint64_t times[LEDGER_GUARDIANS_MAX]; /* ascending */
+    uint64_t times[LEDGER_GUARDIANS_MAX] = {0}; /* ascending */
     uint32_t count = 0;
     for (uint32_t i = 0; i < guardians->count; i++) {
         if (guardians->approved_ms[i] == 0 || !public_key_equal(&guardians->keys[i], key)) {
