@@ -1,6 +1,7 @@
 /* bench_ledger.c - the settlement on disk against PostgreSQL on the same disk: build/bench/ledger.json.
  *
- * What is timed, and what is not, is in ledger_bench.h. Options: `--quick` for a tenth of the load. Data goes below
+ * What is timed, and what is not, is in ledger_bench.h. Options: `--quick` for a tenth of the load; `--only PART,..`, which
+ * writes no file, with parts as in PARTS. Data goes below
  * TMPDIR (default /tmp), 4 GB of it; memory up to 8 GB. Needs `make bench-deps`; figures of a peer that is not
  * there are left out. */
 #include <stdio.h>
@@ -76,8 +77,16 @@ static double singles_per_s(struct rig *rig, size_t count)
     return (double)count / seconds;
 }
 
-static void latency(struct rig *rig, double batches_a_second)
+struct bench {
+    struct rig rig;
+    size_t scale;            /* of the load: 10, or 1 */
+    double batches, singles; /* per second */
+};
+
+static void part_latency(struct bench *bench)
 {
+    struct rig *rig = &bench->rig;
+    double batches_a_second = bench->batches;
     struct signed_txs txs = {.count = 0};
     size_t count = (size_t)(batches_a_second / 2 * 5) + 10; /* five seconds */
     load_batches(rig, ACCOUNTS, count, &txs);
@@ -89,12 +98,6 @@ static void latency(struct rig *rig, double batches_a_second)
     free(ms);
     signed_txs_free(&txs);
 }
-
-struct bench {
-    struct rig rig;
-    size_t scale;            /* of the load: 10, or 1 */
-    double batches, singles; /* per second */
-};
 
 static void part_postgres(struct bench *bench)
 {
@@ -177,8 +180,9 @@ static void part_scaling(struct bench *bench)
     put("accounts_scaling", many / bench->batches);
 }
 
-static void part_proof(void)
+static void part_proof(struct bench *bench)
 {
+    (void)bench;
     struct log_proof_time time;
     struct note note = {""};
     if (log_proof_time("/dev/shm", 10000000, 2000, &time, &note) == ERR_OK) {
@@ -188,31 +192,62 @@ static void part_proof(void)
     }
 }
 
-int main(int argc, char **argv)
+struct part {
+    const char *name;
+    void (*run)(struct bench *bench);
+    bool fresh; /* wants a settlement of its own */
+};
+static const struct part PARTS[] = {
+    {"transfers", part_transfers, false}, {"postgres", part_postgres, false},
+    {"latency", part_latency, false},     {"replay", part_replay, false},
+    {"receipts", part_receipts, false},   {"restart", part_restart, true},
+    {"scaling", part_scaling, true},      {"proof", part_proof, false},
+};
+
+/* transfers come first in any case: the others are measured against them. */
+static bool wanted(const char *only, size_t part)
 {
-    static struct bench bench;
-    bench.scale = argc > 1 && strcmp(argv[1], "--quick") == 0 ? 1 : 10;
-    buf_init(&report, 65536);
-    rig_open(&bench.rig);
-    part_transfers(&bench);
-    part_postgres(&bench);
-    latency(&bench.rig, bench.batches);
-    part_replay(&bench);
-    part_receipts(&bench);
-    rig_close(&bench.rig);
-    rig_open(
-        &bench.rig); /* smaller states and logs than these two would be no restart to wait for */
-    part_restart(&bench);
-    rig_close(&bench.rig);
-    rig_open(&bench.rig);
-    part_scaling(&bench);
-    rig_close(&bench.rig);
-    part_proof();
+    return only == NULL || part == 0 || strstr(only, PARTS[part].name) != NULL;
+}
+
+static void report_write(void)
+{
     (void)buf_append_text(&report, "}\n");
     FILE *file = fopen("build/bench/ledger.json", "w");
-    if (file != NULL) {
-        (void)fputs(buf_text(&report), file);
-        (void)fclose(file);
+    if (file == NULL || fputs(buf_text(&report), file) < 0 || fclose(file) != 0) {
+        (void)fprintf(stderr, "bench_ledger: could not write build/bench/ledger.json\n");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench = {.scale = 10};
+    const char *only = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--quick") == 0) {
+            bench.scale = 1;
+        } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+            only = argv[++i];
+        } else {
+            (void)fprintf(stderr, "usage: bench_ledger [--quick] [--only PART[,PART...]]\n");
+            return EXIT_FAILURE;
+        }
+    }
+    buf_init(&report, 65536);
+    rig_open(&bench.rig);
+    for (size_t i = 0; i < sizeof PARTS / sizeof PARTS[0]; i++) {
+        if (!wanted(only, i)) {
+            continue;
+        }
+        if (PARTS[i].fresh) {
+            rig_close(&bench.rig);
+            rig_open(&bench.rig);
+        }
+        PARTS[i].run(&bench);
+    }
+    rig_close(&bench.rig);
+    if (only == NULL) {
+        report_write();
     }
     buf_deinit(&report);
     return EXIT_SUCCESS;
