@@ -167,7 +167,7 @@ static enum err replay(struct run *run)
     enum err err = journal_open(&options, &run->journal, run->note);
     if (err == ERR_OK) {
         struct note note = {""};
-        ledger_parallel(run->ledger, how.parallel);
+        (void)ledger_parallel(run->ledger, how.parallel);
         run->replay = ledger_replay_begin(&how);
         err = journal_each(run->journal, 0, entry_take, run, &note);
         if (run->note->text[0] == '\0') {

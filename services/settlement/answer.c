@@ -127,7 +127,11 @@ enum err answer_tx_index(struct desk *desk, struct rpc_call *call, ProtobufCBina
     struct digest tx;
     enum err err = answer_digest_of(call, field, "tx", &tx);
     err = err ? err : desk_flush(desk);
-    err = err ? err : settlement_store_tx(settlement_index(desk->settlement), &tx, out_index);
+    struct ledger_head head;
+    ledger_head(settlement_ledger(desk->settlement), &head);
+    err = err ? err
+              : settlement_store_tx(settlement_index(desk->settlement), &tx, head.index, UINT64_MAX,
+                                    out_index);
     return err == ERR_NOT_FOUND ? note_set(rpc_note(call), err, "no such transaction") : err;
 }
 
@@ -155,8 +159,10 @@ static enum err indexes_of(struct desk *desk, struct rpc_call *call,
         struct account_id id;
         memcpy(id.bytes, account.bytes, ACCOUNT_ID_SIZE);
         return err ? err
-                   : settlement_store_account(settlement_index(desk->settlement), &id,
-                                              request->before_index, out_indexes, max, out_count);
+                   : settlement_store_account(
+                         settlement_index(desk->settlement),
+                         ledger_account(settlement_ledger(desk->settlement), &id),
+                         request->before_index, out_indexes, max, out_count);
     }
     uint64_t from = request->before_index == 0 || request->before_index > head.index + 1
                         ? head.index

@@ -27,10 +27,10 @@ struct settlement {
     uint64_t replayed;
     const struct settlement_agreement *agreement;
     const struct parallel *parallel;
-    uint64_t segment_size; /* of the journal */
-    uint64_t final;        /* entries that may be shown */
+    uint64_t segment_size;   /* of the journal */
+    uint64_t final;          /* entries that may be shown */
     uint64_t unindexed_legs; /* whose index is not committed */
-    enum err broken;       /* state and disk differ, or deposed: nothing may be answered any more */
+    enum err broken; /* state and disk differ, or deposed: nothing may be answered any more */
     char log_folder[FILE_PATH_SIZE];
     char index_folder[FILE_PATH_SIZE];
     char checkpoint_path[FILE_PATH_SIZE];

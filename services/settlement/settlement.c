@@ -16,7 +16,11 @@
 #include "shared/platform/file.h"
 
 enum {
-    INDEX_COMMIT_LEGS = 50000, /* LMDB holds the pages they touch in memory until then */
+    /* Legs whose index LMDB holds in memory before it is committed; 2 MB while somebody waits. */
+    INDEX_SPILL_LEGS = 10000,
+    INDEX_COMMIT_LEGS = 50000,
+    REPEAT_ENTRIES = 1000000, /* how far back a transaction that is not remembered is looked for */
+    GROUP_PARTS = 4,
     SNAPSHOT_BLOCKS = 1000
 };
 #define SNAPSHOT_MAX (UINT64_C(1) << 30) /* bytes */
@@ -297,7 +301,7 @@ enum err settlement_open(const struct settlement_options *options,
     err = err ? err : folders_open(settlement, options->folder, note);
     err = err ? err : state_load(settlement, options->genesis, note);
     if (err == ERR_OK) {
-        ledger_parallel(settlement->ledger, settlement->parallel);
+        (void)ledger_parallel(settlement->ledger, settlement->parallel);
     }
     err = err ? err : replay_all(settlement, options->final, note);
     err = err ? err : checkpoint_write(settlement, note);
@@ -377,62 +381,97 @@ static enum err keep(struct settlement *settlement, struct note *note)
     return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;
 }
 
+/* Submissions [begin, end) of a group are prepared, those before them sequenced. */
 struct group {
-    const struct ledger_blobs *blobs;
-    const struct digest *chain_id;
+    struct settlement *settlement;
+    struct ledger_blobs blobs;
+    struct digest chain_id;
     struct settlement_submission *items;
+    size_t sequenced, begin, end;
+    uint64_t now_ms;
 };
 
 static void prepare_one(void *argument, uint32_t i)
 {
     struct group *group = argument;
-    struct settlement_submission *item = &group->items[i];
-    item->prepared = ledger_prepare_tx(group->chain_id, item->signed_tx, group->blobs);
+    struct settlement_submission *item = &group->items[group->begin + i];
+    item->prepared = ledger_prepare_tx(&group->chain_id, item->signed_tx, &group->blobs);
+}
+
+/* Is a refused transaction on the ledger already? The state remembers those that are still valid; of
+ * others only recent ones are looked for, so that asking for old ones costs us little. */
+static bool is_repeated(struct settlement *settlement, const struct digest *tx, enum err refused,
+                        uint64_t *out_index)
+{
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    if (tx == NULL) {
+        return false;
+    }
+    bool remembered = ledger_remembers(settlement->ledger, tx);
+    return (remembered || refused == ERR_RANGE) &&
+           settlement_store_tx(settlement->store, tx, head.index,
+                               remembered ? UINT64_MAX : REPEAT_ENTRIES, out_index) == ERR_OK;
 }
 
 /* The submission's turn. A transaction that is on the ledger already gets the answer it got before. */
 static enum err sequence_one(struct settlement *settlement, struct settlement_submission *item,
                              uint64_t now_ms)
 {
-    struct settlement_result result = {.repeated = true};
-    const struct digest *tx = ledger_prepared_tx(item->prepared);
-    enum err err = ERR_NOT_FOUND;
     if (settlement->broken) {
         return note_set(&item->note, settlement->broken, "the ledger cannot be written");
     }
-    if (tx != NULL) {
-        result.tx = *tx;
-        err = settlement_store_tx(settlement->store, tx, &result.index);
-    }
-    if (err == ERR_NOT_FOUND) {
-        result.repeated = false;
-        buf_clear(&settlement->entry);
-        err = ledger_sequence(settlement->ledger, item->prepared, now_ms, &settlement->entry,
-                              &settlement->effects, &item->note);
-        err = err ? err : keep(settlement, &item->note);
+    struct settlement_result result = {.repeated = false};
+    const struct digest *tx = ledger_prepared_tx(item->prepared);
+    buf_clear(&settlement->entry);
+    enum err err = ledger_sequence(settlement->ledger, item->prepared, now_ms, &settlement->entry,
+                                   &settlement->effects, &item->note);
+    if (err == ERR_OK) {
+        err = keep(settlement, &item->note);
         result.index = settlement->effects.index;
+    } else if (is_repeated(settlement, tx, err, &result.index)) {
+        result.repeated = true;
+        item->note.text[0] = '\0';
+        err = ERR_OK;
     }
     if (err == ERR_OK) {
+        result.tx = *tx;
         item->result = result;
     }
     return err;
 }
 
+static void sequence_prepared(void *argument)
+{
+    struct group *group = argument;
+    for (; group->sequenced < group->begin; group->sequenced++) {
+        struct settlement_submission *item = &group->items[group->sequenced];
+        item->err = sequence_one(group->settlement, item, group->now_ms);
+        ledger_prepared_destroy(item->prepared);
+        item->prepared = NULL;
+    }
+}
+
+/* In parts: the next one is prepared on all cores while this thread sequences the one before. */
 void settlement_submit_many(struct settlement *settlement, struct settlement_submission *items,
                             size_t count, uint64_t now_ms)
 {
     struct ledger_head head;
-    struct ledger_blobs blobs = blobs_of(settlement);
-    const struct parallel *parallel = settlement->parallel;
     ledger_head(settlement->ledger, &head);
-    struct group group = {.blobs = &blobs, .chain_id = &head.chain_id, .items = items};
+    struct group group = {.settlement = settlement,
+                          .blobs = blobs_of(settlement),
+                          .chain_id = head.chain_id,
+                          .items = items,
+                          .now_ms = now_ms};
+    const size_t part = count / GROUP_PARTS + 1;
     CHECK(count <= SETTLEMENT_GROUP_MAX);
-    parallel->run(parallel->context, (uint32_t)count, prepare_one, &group);
-    for (size_t i = 0; i < count; i++) {
-        items[i].err = sequence_one(settlement, &items[i], now_ms);
-        ledger_prepared_destroy(items[i].prepared);
-        items[i].prepared = NULL;
+    while (group.begin < count) {
+        group.end = count - group.begin < part ? count : group.begin + part;
+        parallel_beside(settlement->parallel, (uint32_t)(group.end - group.begin), prepare_one,
+                        &group, sequence_prepared, &group);
+        group.begin = group.end;
     }
+    sequence_prepared(&group);
 }
 
 enum err settlement_submit(struct settlement *settlement, struct bytes signed_tx, uint64_t now_ms,
@@ -473,9 +512,11 @@ enum err settlement_sync(struct settlement *settlement, struct note *note)
         settlement->final = err ? settlement->final : head.index;
     }
     /* What is not committed is derived again at the next opening: it need not wait for the disk each time. */
-    if (err == ERR_OK &&
-        (head.sealed_index == head.index || settlement->unindexed_legs >= INDEX_COMMIT_LEGS)) {
+    if (err == ERR_OK && head.sealed_index == head.index) {
         err = index_commit(settlement, note);
+    } else if (err == ERR_OK && settlement->unindexed_legs >= INDEX_SPILL_LEGS) {
+        err = settlement_store_spill(settlement->store, note);
+        settlement->unindexed_legs = 0;
     }
     err = err ? err : checkpoint_write(settlement, note);
     return err ? settlement_fail(settlement, ERR_IO, note) : ERR_OK;

@@ -18,5 +18,11 @@ struct parallel {
                 void *argument);
 };
 
+/* The same, and calls own(own_argument) once, on the caller's thread, while others go on with the tasks:
+ * for work that must be done in order by one thread beside work that need not. own() may not call run. */
+void parallel_beside(const struct parallel *parallel, uint32_t task_count,
+                     void (*task)(void *argument, uint32_t index), void *argument,
+                     void (*own)(void *own_argument), void *own_argument);
+
 /* One worker: the caller's thread, ascending. Immutable, usable from any thread. */
 extern const struct parallel parallel_serial;

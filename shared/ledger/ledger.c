@@ -10,6 +10,8 @@
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 
+enum { POSTING_MAX = 256 }; /* bytes; its longest fields are three digests and two short texts */
+
 static const char ENTRY_DOMAIN[] = "openledger/entry/v1"; /* its NUL is part of it */
 
 enum err ledger_create(struct bytes genesis, struct ledger **out_ledger, struct note *note)
@@ -49,11 +51,13 @@ void ledger_effects_init(struct ledger_effects *effects)
 {
     *effects = (struct ledger_effects){0};
     buf_init(&effects->header, 4096);
+    buf_init(&effects->postings, (size_t)LEDGER_LEGS_MAX * POSTING_MAX);
 }
 
 void ledger_effects_deinit(struct ledger_effects *effects)
 {
     buf_deinit(&effects->header);
+    buf_deinit(&effects->postings);
     free(effects->legs);
     free(effects->receipts);
     *effects = (struct ledger_effects){0};
@@ -76,57 +80,6 @@ const char *ledger_kind_name(uint32_t kind)
                                                                                 : field->name;
 }
 
-/* ---- transaction ids by expiry ------------------------------------------------------------------ */
-
-static void expiry_push(struct ledger *ledger, const struct state_tx *tx)
-{
-    if (ledger->expiry_count == ledger->expiry_capacity) {
-        ledger->expiry_capacity = ledger->expiry_capacity == 0 ? 64 : 2 * ledger->expiry_capacity;
-        ledger->expiries =
-            realloc(ledger->expiries, ledger->expiry_capacity * sizeof *ledger->expiries);
-        CHECK(ledger->expiries != NULL);
-    }
-    struct expiry *heap = ledger->expiries;
-    size_t i = ledger->expiry_count++;
-    for (; i > 0 && heap[(i - 1) / 2].valid_until_ms > tx->valid_until_ms; i = (i - 1) / 2) {
-        heap[i] = heap[(i - 1) / 2];
-    }
-    heap[i] = (struct expiry){tx->valid_until_ms, tx->id};
-}
-
-static struct expiry expiry_pop(struct ledger *ledger)
-{
-    struct expiry *heap = ledger->expiries;
-    struct expiry top = heap[0];
-    struct expiry last = heap[--ledger->expiry_count];
-    size_t i = 0;
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child + 1 < ledger->expiry_count &&
-            heap[child + 1].valid_until_ms < heap[child].valid_until_ms) {
-            child++;
-        }
-        if (child >= ledger->expiry_count || heap[child].valid_until_ms >= last.valid_until_ms) {
-            break;
-        }
-        heap[i] = heap[child];
-        i = child;
-    }
-    heap[i] = last;
-    return top;
-}
-
-/* Ids whose interval has ended can not be repeated any more, so they need not be remembered. */
-static void forget_expired(struct ledger *ledger, uint64_t time_ms)
-{
-    while (ledger->expiry_count > 0 && ledger->expiries[0].valid_until_ms <= time_ms) {
-        struct state_tx probe = {.id = expiry_pop(ledger).id};
-        const void *record = state_get(ledger->state, STATE_TX, &probe);
-        CHECK(record != NULL);
-        state_remove(ledger->state, record);
-    }
-}
-
 static void skip_settled(struct ledger *ledger)
 {
     const struct ledger_receipt *receipt = ledger->waiting;
@@ -147,7 +100,7 @@ void ledger_derive(struct ledger *ledger)
 {
     const struct state_tx *tx = NULL;
     while ((tx = state_next(ledger->state, STATE_TX, tx)) != NULL) {
-        expiry_push(ledger, tx);
+        remember_tx(ledger, tx);
     }
     skip_settled(ledger);
 }
@@ -253,8 +206,7 @@ static enum err validity_check(struct step *step, const Openledger__V1__TxBody *
                         (unsigned long long)body->valid_until_ms,
                         (unsigned long long)step->time_ms);
     }
-    struct state_tx probe = {.id = step->tx};
-    if (state_get(step->state, STATE_TX, &probe) != NULL) {
+    if (ledger_remembers(ledger, &step->tx)) {
         return note_set(step->note, ERR_CONFLICT, "transaction %s is on the ledger already",
                         short_hex(step->tx.bytes).text);
     }
@@ -276,6 +228,18 @@ static enum err action_apply(struct step *step, const Openledger__V1__TxBody *bo
     return note_set(step->note, ERR_INVALID, "the transaction has no action");
 }
 
+/* The sender's history has this entry, even when it moved none of its money. */
+static void sender_touch(struct step *step)
+{
+    const struct ledger_account *sender = ledger_account(step->ledger, &step->sender);
+    CHECK(sender != NULL);
+    step->effects->sender_previous = sender->last_index;
+    if (sender->last_index != step->index) {
+        struct ledger_account *account = state_edit(step->state, sender);
+        account->last_index = step->index;
+    }
+}
+
 static enum err tx_apply(struct step *step)
 {
     const Openledger__V1__TxBody *body = step->prepared->body;
@@ -289,6 +253,7 @@ static enum err tx_apply(struct step *step)
     err = err ? err : action_apply(step, body);
     err = err ? err : gas_charge(step, step->prepared->signed_size);
     if (err == ERR_OK) {
+        sender_touch(step);
         struct state_tx record = {.id = step->tx, .valid_until_ms = body->valid_until_ms};
         (void)state_add(step->state, STATE_TX, &record);
     }
@@ -364,6 +329,21 @@ static void header_make(struct step *step, const Openledger__V1__Entry *entry)
     ledger->postings = (struct merkle_tree){0};
 }
 
+/* Puts a leg's posting into the effects and into the block's tree. */
+static void posting_add(struct step *step, uint32_t number)
+{
+    struct buf *out = &step->effects->postings;
+    struct digest leaf;
+    size_t begin = out->size;
+    CHECK(buf_append_u16le(out, 0) == ERR_OK);
+    CHECK(ledger_posting_encode(step->index, number, &step->effects->legs[number], out) == ERR_OK);
+    size_t size = out->size - begin - 2;
+    CHECK(size <= POSTING_MAX - 2);
+    out->data[begin] = (uint8_t)size;
+    merkle_leaf(out->data + begin + 2, size, &leaf);
+    CHECK(merkle_tree_append(&step->ledger->postings, &leaf) == ERR_OK);
+}
+
 /* The entry is accepted: everything from here on cannot fail. */
 static void entry_commit(struct step *step, const Openledger__V1__Entry *entry,
                          const struct digest *hash, const struct digest *entry_leaf)
@@ -372,11 +352,11 @@ static void entry_commit(struct step *step, const Openledger__V1__Entry *entry,
     bool is_seal = step->effects->kind == LEDGER_KIND_SEAL;
     legs_check(step->effects);
     if (is_seal) {
-        forget_expired(ledger, entry->time_ms);
+        remember_forget(ledger, entry->time_ms);
     }
     state_commit(ledger->state);
     if (!is_seal) {
-        expiry_push(ledger, &(struct state_tx){step->tx, step->prepared->body->valid_until_ms});
+        remember_tx(ledger, &(struct state_tx){step->tx, step->prepared->body->valid_until_ms});
         ledger->head.transactions++;
     }
     skip_settled(ledger);
@@ -385,18 +365,10 @@ static void entry_commit(struct step *step, const Openledger__V1__Entry *entry,
     ledger->head.entry_hash = step->effects->entry_hash;
     ledger->head.epoch = entry->epoch;
     ledger->head.time_ms = entry->time_ms;
-    struct digest leaf;
     CHECK(merkle_tree_append(&ledger->entries, entry_leaf) == ERR_OK);
-    struct buf posting;
-    buf_init(&posting, 4096);
     for (size_t i = 0; i < step->effects->leg_count; i++) {
-        buf_clear(&posting);
-        CHECK(ledger_posting_encode(entry->index, (uint32_t)i, &step->effects->legs[i], &posting) ==
-              ERR_OK);
-        merkle_leaf(posting.data, posting.size, &leaf);
-        CHECK(merkle_tree_append(&ledger->postings, &leaf) == ERR_OK);
+        posting_add(step, (uint32_t)i);
     }
-    buf_deinit(&posting);
     if (is_seal) {
         header_make(step, entry);
     }
@@ -443,7 +415,9 @@ static enum err entry_apply(struct ledger *ledger, const Openledger__V1__Entry *
     effects->leg_count = 0;
     effects->receipt_count = 0;
     effects->kind = 0;
+    effects->sender_previous = entry->index;
     buf_clear(&effects->header);
+    buf_clear(&effects->postings);
     enum err err = entry_check(&step, entry);
     if (err == ERR_OK) {
         switch (entry->content_case) {
@@ -562,9 +536,9 @@ enum err ledger_check(struct ledger *ledger, struct bytes signed_tx, uint64_t ti
     return err;
 }
 
-void ledger_parallel(struct ledger *ledger, const struct parallel *parallel)
+const struct parallel *ledger_parallel(struct ledger *ledger, const struct parallel *parallel)
 {
-    state_parallel(ledger->state, parallel);
+    return state_parallel(ledger->state, parallel);
 }
 
 enum err ledger_make_seal(const struct ledger *ledger, uint64_t time_ms, struct buf *out)

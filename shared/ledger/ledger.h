@@ -93,6 +93,7 @@ struct ledger_account {
     struct public_key key;
     char name[LEDGER_NAME_MAX + 1];
     uint64_t first_index; /* of the entry that first touched it; 0: genesis */
+    uint64_t last_index;  /* of the last entry that moved its money or that it sent; 0: none */
 };
 
 struct ledger_bond {
@@ -283,6 +284,8 @@ struct ledger_leg {
     const char *reason;
     bool has_reference;
     struct digest reference;
+    uint64_t previous; /* the account's last_index before: so all of its history can be followed
+                        * backwards. This entry's own index: an earlier leg of it says */
 };
 
 /* What an entry did. Filled by ledger_apply(); memory is reused from call to call. */
@@ -293,8 +296,11 @@ struct ledger_effects {
     struct digest entry_hash;
     struct digest tx;         /* transactions only */
     struct account_id sender; /* transactions only */
-    struct ledger_leg *legs;  /* sum to zero */
+    uint64_t
+        sender_previous; /* as a leg's; this entry's own index: it has a leg, or there is no sender */
+    struct ledger_leg *legs; /* sum to zero */
     size_t leg_count;
+    struct buf postings;     /* of each leg: u16 (little endian) size, serialised Posting */
     struct digest *receipts; /* receipts charged, shared or sent to a treasury by this entry */
     size_t receipt_count;
     uint32_t signatures; /* that were checked: the transaction's, and the batch's that it names */
@@ -339,7 +345,7 @@ void ledger_prepared_destroy(struct ledger_prepared *prepared); /* NULL is fine 
 
 /* Whose cores compute state and postings roots; borrowed. At first: the caller's thread alone. */
 struct parallel;
-void ledger_parallel(struct ledger *ledger, const struct parallel *parallel);
+const struct parallel *ledger_parallel(struct ledger *ledger, const struct parallel *parallel);
 
 /* Would this transaction, as the next entry at time_ms (raised to the last entry's), be applied? The
  * ledger stays as it is. Errors as ledger_apply. */
@@ -404,6 +410,8 @@ struct amount ledger_supply(const struct ledger *ledger);
 
 const struct ledger_account *ledger_account(const struct ledger *ledger,
                                             const struct account_id *id);
+/* Is a transaction of this id on the ledger whose interval of validity has not ended? */
+bool ledger_remembers(const struct ledger *ledger, const struct digest *tx);
 /* Zero when there is no such bond. */
 struct amount ledger_bond(const struct ledger *ledger, const struct account_id *account,
                           enum ledger_role role);

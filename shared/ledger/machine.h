@@ -33,6 +33,11 @@ struct ledger {
     uint64_t epoch;                       /* of entries we make; no part of the state */
 };
 
+/* remember.c: adds an id that the state has got; forgets those whose interval has ended: they cannot be
+ * repeated any more. */
+void remember_tx(struct ledger *ledger, const struct state_tx *tx);
+void remember_forget(struct ledger *ledger, uint64_t time_ms);
+
 /* What an entry or transaction is, apart from any state: prepare.c. */
 struct ledger_prepared {
     enum err err; /* the bytes can never be applied (or a batch is not at hand): why */

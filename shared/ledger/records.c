@@ -70,9 +70,10 @@ static const struct field PARAMETERS[] = {
     FIELD(BYTES, ledger_parameters, sequencer),
 };
 static const struct field ACCOUNT[] = {
-    FIELD(BYTES, ledger_account, id),     FIELD(AMOUNT, ledger_account, balance),
-    FIELD(BOOL, ledger_account, has_key), FIELD(BYTES, ledger_account, key),
-    FIELD(TEXT, ledger_account, name),    FIELD(U64, ledger_account, first_index),
+    FIELD(BYTES, ledger_account, id),       FIELD(AMOUNT, ledger_account, balance),
+    FIELD(BOOL, ledger_account, has_key),   FIELD(BYTES, ledger_account, key),
+    FIELD(TEXT, ledger_account, name),      FIELD(U64, ledger_account, first_index),
+    FIELD(U64, ledger_account, last_index),
 };
 static const struct field BOND[] = {
     FIELD(BYTES, ledger_bond, account),   FIELD(U32, ledger_bond, role),

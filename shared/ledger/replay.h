@@ -1,7 +1,8 @@
 /* replay.h - applies a log's entries in order, with the part that needs no state done ahead on all cores.
  *
  * Decoding, hashing and checking signatures of a window of entries is spread over `parallel`
- * (ledger_prepare_entry); applying stays one by one, in the order given, on the caller's thread. State, effects
+ * (ledger_prepare_entry); applying stays one by one, in the order given, on the caller's thread, beside
+ * the preparation of the next window. State, effects
  * and errors are those of ledger_apply() called for each. */
 #pragma once
 

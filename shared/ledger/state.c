@@ -64,9 +64,11 @@ struct state *state_create(void)
     return state;
 }
 
-void state_parallel(struct state *state, const struct parallel *parallel)
+const struct parallel *state_parallel(struct state *state, const struct parallel *parallel)
 {
+    const struct parallel *before = state->trie.parallel;
     state->trie.parallel = parallel;
+    return before;
 }
 
 void state_destroy(struct state *state)

@@ -91,7 +91,7 @@ struct state *state_create(void);
 void state_destroy(struct state *state);
 
 /* Who computes roots; borrowed. At first: the caller's thread alone. */
-void state_parallel(struct state *state, const struct parallel *parallel);
+const struct parallel *state_parallel(struct state *state, const struct parallel *parallel);
 
 /* Finds the record with the key fields of *probe (its other fields are ignored), or NULL. */
 const void *state_get(const struct state *state, enum state_kind kind, const void *probe);

@@ -177,6 +177,8 @@ enum err step_credit(struct step *step, const struct ledger_account *found,
     leg->amount = amount;
     leg->reason = reason;
     leg->has_reference = false;
+    leg->previous = account->last_index;
+    account->last_index = step->index;
     return ERR_OK;
 }
 
@@ -197,7 +199,9 @@ static enum err step_debit(struct step *step, const struct ledger_account *found
     }
     struct ledger_account *account = state_edit(step->state, found);
     CHECK(amount_sub(account->balance, amount, &account->balance) == ERR_OK);
-    *leg_next(step) = (struct ledger_leg){.account = *id, .amount = amount, .reason = reason};
+    *leg_next(step) = (struct ledger_leg){
+        .account = *id, .amount = amount, .reason = reason, .previous = account->last_index};
+    account->last_index = step->index;
     return ERR_OK;
 }
 

@@ -210,6 +210,27 @@ START_TEST(test_torn_tail)
 }
 END_TEST
 
+/* Page by page, and from the middle of nowhere, an account's history is the same. */
+static void check_pages(const uint64_t *indexes, size_t count)
+{
+    const struct ledger_account *alice =
+        ledger_account(settlement_ledger(settlement), &world->ids[WORLD_ALICE]);
+    uint64_t page[2];
+    size_t found = 0;
+    for (uint64_t before = alice->last_index + 1; before > 0; before--) {
+        size_t first = 0;
+        while (first < count && indexes[first] >= before) {
+            first++;
+        }
+        accepted(
+            settlement_store_account(settlement_index(settlement), alice, before, page, 2, &found));
+        ck_assert_uint_eq(found, count - first < 2 ? count - first : 2);
+        ck_assert_mem_eq(page, indexes + first, found * sizeof *page);
+    }
+    accepted(settlement_store_account(settlement_index(settlement), NULL, 0, page, 2, &found));
+    ck_assert_uint_eq(found, 0);
+}
+
 START_TEST(test_proofs_and_index)
 {
     struct digest ids[4];
@@ -237,10 +258,13 @@ START_TEST(test_proofs_and_index)
     ck_assert_int_eq(settlement_prove_entry(settlement, 0, &proof, &note), ERR_UNAVAILABLE);
     uint64_t indexes[8];
     size_t count = 0;
-    accepted(settlement_store_account(settlement_index(settlement), &world->ids[WORLD_ALICE], 0,
-                                      indexes, 8, &count));
+    accepted(settlement_store_account(
+        settlement_index(settlement),
+        ledger_account(settlement_ledger(settlement), &world->ids[WORLD_ALICE]), 0, indexes, 8,
+        &count));
     ck_assert_uint_eq(count, 4); /* opened, committed rows, earned, got a transfer */
     ck_assert_uint_eq(indexes[0], head.index);
+    check_pages(indexes, count);
     buf_deinit(&proof);
 }
 END_TEST
