@@ -89,7 +89,7 @@ SIM := $(filter-out %/main.c,$(sort $(wildcard tests/sim/*.c)))
 HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM)
 C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
 H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
-CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/simt/*.cc tests/simt/*.cu) \
+CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/bench/*.cu tests/simt/*.cc tests/simt/*.cu) \
   $(addprefix kernels/cuda/,attention.h device.h ptx.h types.h) $(addprefix tests/simt/,cuda_runtime.h simt_ptx.h))
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 gen_obj = $(patsubst $(GEN)/%.c,$(BUILD)/gen/%.o,$(1))
@@ -100,7 +100,7 @@ INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
 
 all: bins tests ## build everything for MODE (default release)
 bins: $(BINS) ## build the services and the command line into build/MODE/bin
-tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests $(CUDA_PTX)
+tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests $(CUDA_PTX) $(if $(CUDA),$(BUILD)/tests/bench/bench_gpu)
 	$(if $(CUDA),,@echo "  CUDA is not built (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer): kernels/cuda is only simulated")
 
 deps: ## install what is missing: Debian and npm packages (sudo when not root)
@@ -141,11 +141,14 @@ $(BUILD)/%.o: %.c | $(PROTO_H)
 	$(if $(V),,@echo "  CC $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA) $(WARN) -MD -MP -c $< -o $@
 # What ptxas says about registers and spills stays beside the object, for tests/simt/compiled.sh.
-$(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
-	@mkdir -p $(@D)
-	$(if $(V),,@echo "  NVCC $<")
-	$(Q)$(CUDA) $(NVCC_FLAGS) -Xcompiler $(NVCC_HOST) -Werror all-warnings -Xptxas -v -MD -MP -c $< -o $@ \
-	  2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); false; }
+define nvcc_rules
+$(BUILD)/$(1)/%.o: $(1)/%.cu
+	@mkdir -p $$(@D)
+	$(if $(V),,@echo "  NVCC $$<")
+	$(Q)$(CUDA) $(NVCC_FLAGS) -Xcompiler $(NVCC_HOST) -Werror all-warnings -Xptxas -v -MD -MP -c $$< -o $$@ \
+	  2>$$(@:.o=.ptxas) || { cat $$(@:.o=.ptxas); false; }
+endef
+$(foreach folder,kernels/cuda tests/bench,$(eval $(call nvcc_rules,$(folder))))
 $(BUILD)/%.ptx: %.cu
 	@mkdir -p $(@D)
 	$(Q)$(CUDA) $(filter-out -gencode arch=%,$(NVCC_FLAGS)) -arch=compute_80 -ptx $< -o $@
@@ -195,7 +198,7 @@ sim: $(BUILD)/tests/sim/sim ## SEEDS (10,000) histories of the ledger's replicas
 # kernels/cuda on the CPU: the same .cu files, compiled as C++ for the runner in tests/simt, always under
 # ASan, with the tests that hold every backend to the scalar bits. 
 SIMT := build/simt
-SIMT_TESTS := $(addprefix $(SIMT)/,test_device test_kernels test_kernels_products)
+SIMT_TESTS := $(addprefix $(SIMT)/,test_device test_bench_gpu test_kernels test_kernels_products)
 SIMT_FLAGS := -D_GNU_SOURCE -DOPENLEDGER_CUDA -DOPENLEDGER_SIMT -Itests/simt -I. -g -O1 -ffp-contract=off \
   -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -MD -MP
 SIMT_LIB := $(patsubst %,$(SIMT)/%.o,$(basename $(sort $(wildcard shared/base/*.c kernels/*.c kernels/c*/*.c kernels/cuda/*.cu) \
@@ -213,9 +216,10 @@ $(SIMT)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -Wno-unknown-pragmas -x c++ -c $< -o $@
 $(SIMT)/test_device: $(SIMT)/tests/simt/test_device.o
+$(SIMT)/test_bench_gpu: $(patsubst %,$(SIMT)/%.o,tests/simt/test_bench_gpu $(basename $(wildcard tests/bench/gpu_*.c tests/bench/gpu_*.cu)) shared/json/json shared/json/write)
 $(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
 $(SIMT_TESTS): $(SIMT_LIB)
-	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -lm -pthread -o $@
+	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -ljansson -lm -pthread -o $@
 
 # The same tests on a real device.
 GPU_TESTS := $(if $(CUDA),$(addprefix $(BUILD)/tests/,simt/test_device unit/test_kernels unit/test_kernels_products))
@@ -230,10 +234,13 @@ else
 	  for test in $(wordlist 2,3,$(GPU_TESTS)); do $$test || exit; done
 endif
 
+bench-gpu: $(if $(CUDA),$(BUILD)/tests/bench/bench_gpu) ## how much of a GPU kernels/cuda uses, results in build/bench/gpu.json
+	$(if $(CUDA),$(Q)$<,@echo "SKIP: built without CUDA (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer)")
 bench-%: $(BUILD)/tests/bench/bench_% ## run one benchmark, results in build/bench/NAME.json
 	@mkdir -p build/bench
 	$(Q)$<
 # A bench may have parts: bench_NAME.c is linked with NAME_*.c beside it, and with the sources in OF_bench_NAME.
+OF_bench_gpu := $(wildcard tests/bench/gpu_*.cu)
 OF_bench_ledger := $(call service_of,settlement) services/openledger/verify_ledger.c services/openledger/verify_objects.c
 define bench_rules
 $(BUILD)/$(1:%.c=%): $(call obj,$(1) $(wildcard $(subst /bench_,/,$(1:%.c=%))_*.c) $(OF_$(notdir $(1:%.c=%)))) $(BUILD)/libharness.a $(LIB)
@@ -288,6 +295,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests test-gpu sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz $(SIMT) -name '*.d' 2>/dev/null)
