@@ -215,7 +215,7 @@ $(SIMT)/%.o: %.cc
 $(SIMT)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(Q)g++ -std=gnu++17 $(SIMT_FLAGS) -Wall -Wextra -Werror -Wno-unknown-pragmas -x c++ -c $< -o $@
-$(SIMT)/test_device: $(SIMT)/tests/simt/test_device.o
+$(SIMT)/test_device: $(patsubst %.c,$(SIMT)/%.o,$(sort tests/simt/test_device.c $(wildcard tests/simt/device_*.c)))
 $(SIMT)/test_bench_gpu: $(patsubst %,$(SIMT)/%.o,tests/simt/test_bench_gpu $(basename $(wildcard tests/bench/gpu_*.c tests/bench/gpu_*.cu)) shared/json/json shared/json/write)
 $(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
 $(SIMT_TESTS): $(SIMT_LIB)
@@ -223,7 +223,7 @@ $(SIMT_TESTS): $(SIMT_LIB)
 
 # The same tests on a real device.
 GPU_TESTS := $(if $(CUDA),$(addprefix $(BUILD)/tests/,simt/test_device unit/test_kernels unit/test_kernels_products))
-$(BUILD)/tests/simt/test_device: $(BUILD)/tests/simt/test_device.o $(BUILD)/libharness.a $(LIB)
+$(BUILD)/tests/simt/test_device: $(call obj,$(sort tests/simt/test_device.c $(wildcard tests/simt/device_*.c))) $(BUILD)/libharness.a $(LIB)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_check) $(LIBS) -o $@
 test-gpu: $(GPU_TESTS) ## compare kernels/cuda on a GPU with the scalar bits
 ifeq ($(CUDA),)

@@ -9,6 +9,7 @@
 
 /* Floats of scratch for one query and one block of positions: o[dim], its sum, and a maximum. */
 #define PARTIAL_EXTRA 2
+#define VALUES_AHEAD 8 /* rows of v on their way at once: memory's latency is paid once for all */
 
 struct forward {
     struct cuda_attention attention;
@@ -146,6 +147,17 @@ static __device__ __forceinline__ float maximum(const float *maxima, size_t bloc
     return max;
 }
 
+/* The chains of `per` queries go on with position j of the block, whose value is v. */
+template <unsigned per>
+static __device__ __forceinline__ void values_add(const float (*s)[BLOCK], unsigned j, float v,
+                                                  const unsigned *keys, float *o)
+{
+#pragma unroll
+    for (unsigned i = 0; i < per; i++) {
+        o[i] = j < keys[i] ? fmaf(s[i][j], v, o[i]) : o[i];
+    }
+}
+
 /* Each thread owns column d of `per` queries; neighbouring threads read neighbouring numbers of v. */
 template <unsigned per>
 __global__ void __launch_bounds__(THREADS) attention_values_kernel(struct forward args)
@@ -200,12 +212,20 @@ __global__ void __launch_bounds__(THREADS) attention_values_kernel(struct forwar
         keys[i] = first + i < last ? work_keys(&args, &work, first + i) : 0;
     }
     const unsigned most = work_keys(&args, &work, last - 1);
-    for (unsigned j = 0; j < most; j++) {
-        const float v = *paged_row(&values, work.position + j);
+    unsigned j = 0;
+    for (; j + VALUES_AHEAD <= most; j += VALUES_AHEAD) {
+        float v[VALUES_AHEAD];
 #pragma unroll
-        for (unsigned i = 0; i < per; i++) {
-            o[i] = j < keys[i] ? fmaf(s[first + i][j], v, o[i]) : o[i];
+        for (unsigned a = 0; a < VALUES_AHEAD; a++) {
+            v[a] = *paged_row(&values, work.position + j + a);
         }
+#pragma unroll
+        for (unsigned a = 0; a < VALUES_AHEAD; a++) {
+            values_add<per>(s + first, j + a, v[a], keys, o);
+        }
+    }
+    for (; j < most; j++) {
+        values_add<per>(s + first, j, *paged_row(&values, work.position + j), keys, o);
     }
 #pragma unroll
     for (unsigned i = 0; i < per; i++) {

@@ -38,7 +38,7 @@ static __device__ __forceinline__ void dots_of_block(const struct paged_rows *ro
                                                      unsigned count, unsigned dim,
                                                      const float (*x)[QUERIES], float *dots)
 {
-    __shared__ float slice[DIM_SLICE][BLOCK + 1];
+    __shared__ float slice[DIM_SLICE][BLOCK + 4]; /* a warp's 8 x 4 writes: 32 banks */
     for (unsigned base = 0; base < dim; base += DIM_SLICE) {
         const unsigned columns = dim - base < DIM_SLICE ? dim - base : DIM_SLICE;
         for (unsigned i = threadIdx.x; i < BLOCK * DIM_SLICE; i += THREADS) {

@@ -10,6 +10,8 @@
 #define THREADS (ROWS * COLUMNS)
 #define SLICE 128 /* steps of k under way at a time */
 #define STAGES 3
+#define AHEAD                                                                                      \
+    8 /* steps whose numbers are read while the chain does as many others: 4 cycles each */
 #define X_STRIDE (SLICE + 4) /* 16-byte aligned, rows in different banks */
 
 /* x[rows x k] times w[k x columns]; either may lie either way. */
@@ -60,6 +62,34 @@ static __device__ __forceinline__ void strip_start(const struct strip *strip, si
     async_commit(); /* an empty group too: the count of groups is what async_wait goes by */
 }
 
+/* AHEAD steps of a chain, out of shared memory. */
+struct steps {
+    float x[AHEAD], w[AHEAD];
+};
+
+template <enum kernels_type type, unsigned stride>
+static __device__ __forceinline__ void
+steps_read(const float *x, const typename stored<type>::number *w, struct steps *out)
+{
+#pragma unroll
+    for (unsigned p = 0; p < AHEAD; p += 4) {
+        *reinterpret_cast<float4 *>(out->x + p) = *reinterpret_cast<const float4 *>(x + p);
+    }
+#pragma unroll
+    for (unsigned p = 0; p < AHEAD; p++) {
+        out->w[p] = widen<type>(w[p * stride]);
+    }
+}
+
+static __device__ __forceinline__ float steps_chain(const struct steps *steps, float sum)
+{
+#pragma unroll
+    for (unsigned p = 0; p < AHEAD; p++) {
+        sum = fmaf(steps->x[p], steps->w[p], sum);
+    }
+    return sum;
+}
+
 /* The chain of this thread's output: row threadIdx.x / 16, column threadIdx.x % 16. In shared memory
  * packed weights keep their rows of 16, others get 17 against bank conflicts of the transposing copy. */
 template <enum kernels_type type, bool packed>
@@ -84,13 +114,15 @@ static __device__ __forceinline__ float strip_chain(const struct strip *strip, f
         const float *x_now = x[now][row];
         const size_t left = strip->k - first;
         if (left >= SLICE) {
-#pragma unroll 4
-            for (unsigned p = 0; p < SLICE; p += 4) {
-                const float4 four = *reinterpret_cast<const float4 *>(x_now + p);
-                sum = fmaf(four.x, widen<type>(w_now[p * stride]), sum);
-                sum = fmaf(four.y, widen<type>(w_now[(p + 1) * stride]), sum);
-                sum = fmaf(four.z, widen<type>(w_now[(p + 2) * stride]), sum);
-                sum = fmaf(four.w, widen<type>(w_now[(p + 3) * stride]), sum);
+            __align__(16) struct steps steps[2];
+            steps_read<type, stride>(x_now, w_now, &steps[0]);
+#pragma unroll
+            for (unsigned p = 0; p < SLICE; p += AHEAD) {
+                if (p + AHEAD < SLICE) {
+                    steps_read<type, stride>(x_now + p + AHEAD, w_now + (p + AHEAD) * stride,
+                                             &steps[p / AHEAD % 2 ^ 1]);
+                }
+                sum = steps_chain(&steps[p / AHEAD % 2], sum);
             }
         } else {
             for (unsigned p = 0; p < left; p++) {

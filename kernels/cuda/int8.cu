@@ -57,7 +57,8 @@ static __device__ __forceinline__ uint32_t codes_word(const int8_t *codes)
 /* Operands of the warp's 32 x 32 outputs for one block of k, as mma wants them. */
 struct fragments {
     uint32_t a[2][4], b[4][2];
-    float x_scale[2][2], w_scale[4][2];
+    float x_scale[2][2];
+    uint32_t w_scale[4]; /* of two columns, as stored */
 };
 
 static __device__ __forceinline__ void fragments_load(const struct kernels_gemm_int8 *gemm,
@@ -89,12 +90,11 @@ static __device__ __forceinline__ void fragments_load(const struct kernels_gemm_
         const uint16_t *scales = gemm->w_scales + panel * KERNELS_PANEL + inner + t * 2;
         out->b[j][0] = inside ? codes_word(codes) : 0;
         out->b[j][1] = inside ? codes_word(codes + 4 * 64) : 0;
-        out->w_scale[j][0] = inside ? widen_f16(scales[0]) : 0.0F;
-        out->w_scale[j][1] = inside ? widen_f16(scales[1]) : 0.0F;
+        out->w_scale[j] = inside ? *reinterpret_cast<const uint32_t *>(scales) : 0;
     }
 }
 
-__global__ void __launch_bounds__(THREADS) gemm_int8_kernel(struct kernels_gemm_int8 gemm)
+__global__ void __launch_bounds__(THREADS, 4) gemm_int8_kernel(struct kernels_gemm_int8 gemm)
 {
     const unsigned warp = threadIdx.x / WARP;
     const unsigned g = threadIdx.x % WARP / 4;
@@ -110,18 +110,26 @@ __global__ void __launch_bounds__(THREADS) gemm_int8_kernel(struct kernels_gemm_
         sums[i / 16][i / 4 % 4][i % 4] =
             gemm.accumulate && r < gemm.m && c < gemm.n ? gemm.c[r * gemm.c_stride + c] : 0.0F;
     }
+    struct fragments fragments, next = {};
+    if (blocks > 0) {
+        fragments_load(&gemm, row, column, blocks, 0, &next);
+    }
+#pragma unroll 1 /* more would spill */
     for (size_t block = 0; block < blocks; block++) {
-        struct fragments fragments;
-        fragments_load(&gemm, row, column, blocks, block, &fragments);
+        fragments = next; /* and the block after this one on its way, the last one once more */
+        const size_t after = block + 1 < blocks ? block + 1 : block;
+        fragments_load(&gemm, row, column, blocks, after, &next);
 #pragma unroll
         for (unsigned i = 0; i < 2; i++) {
 #pragma unroll
             for (unsigned j = 0; j < 4; j++) {
                 int32_t dot[4];
                 mma_s8(fragments.a[i], fragments.b[j], MAGIC_BITS, dot);
+                const float w_scale[2] = {widen_f16((uint16_t)fragments.w_scale[j]),
+                                          widen_f16((uint16_t)(fragments.w_scale[j] >> 16))};
 #pragma unroll
                 for (unsigned e = 0; e < 4; e++) {
-                    const float scale = fragments.w_scale[j][e % 2] * fragments.x_scale[i][e / 2];
+                    const float scale = w_scale[e % 2] * fragments.x_scale[i][e / 2];
                     sums[i][j][e] = fmaf(__int_as_float(dot[e]) - MAGIC, scale, sums[i][j][e]);
                 }
             }
@@ -137,13 +145,75 @@ __global__ void __launch_bounds__(THREADS) gemm_int8_kernel(struct kernels_gemm_
     }
 }
 
+/* What a lane holds of a chunk: for each of its warp's blocks of k, half a column of W and its scale. */
+#define HELD (CHUNK / WARPS)
+struct held {
+    uint32_t words[HELD][4];
+    uint16_t scales[HELD];
+};
+
+/* Reads the warp's blocks of the chunk that begins at `first`; missing ones are 0. */
+static __device__ __forceinline__ void held_read(const int8_t *w, const uint16_t *scales,
+                                                 size_t first, size_t blocks, struct held *out)
+{
+    const unsigned half = threadIdx.x % WARP / KERNELS_PANEL;
+    const unsigned column = threadIdx.x % KERNELS_PANEL;
+#pragma unroll
+    for (unsigned i = 0; i < HELD; i++) {
+        const size_t b = first + threadIdx.x / WARP + i * WARPS;
+        const int8_t *block = w + b * PANEL_BLOCK + half * 4 * 64 + column * 4;
+        out->scales[i] = b < blocks ? scales[b * KERNELS_PANEL + column] : (uint16_t)0;
+#pragma unroll
+        for (unsigned q = 0; q < 4; q++) {
+            out->words[i][q] = b < blocks ? codes_word(block + q * 64) : 0;
+        }
+    }
+}
+
+/* Sums of products of the warp's blocks of the chunk with one row, and their scales. */
+struct row_sums {
+    float (*dots)[CUDA_ROW_TILE][KERNELS_PANEL], (*scales)[CUDA_ROW_TILE][KERNELS_PANEL];
+};
+
+static __device__ __forceinline__ void held_multiply(const struct held *held, unsigned count,
+                                                     const int8_t *codes, const float *scales,
+                                                     unsigned row, const struct row_sums *out)
+{
+    const unsigned half = threadIdx.x % WARP / KERNELS_PANEL;
+    const unsigned column = threadIdx.x % KERNELS_PANEL;
+    uint32_t x[HELD][4];
+#pragma unroll
+    for (unsigned i = 0; i < HELD; i++) {
+        const unsigned b = threadIdx.x / WARP + i * WARPS;
+#pragma unroll
+        for (unsigned q = 0; q < 4; q++) {
+            x[i][q] = b < count ? codes_word(codes + b * KERNELS_QUANT + half * 16 + q * 4) : 0;
+        }
+    }
+#pragma unroll
+    for (unsigned i = 0; i < HELD; i++) {
+        const unsigned b = threadIdx.x / WARP + i * WARPS;
+        int32_t dot = 0;
+#pragma unroll
+        for (unsigned q = 0; q < 4; q++) {
+            dot = __dp4a((int)held->words[i][q], (int)x[i][q], dot);
+        }
+        dot += __shfl_xor_sync(WARP_ALL, dot, KERNELS_PANEL);
+        if (half == 0 && b < count) {
+            out->dots[b][row][column] = (float)dot;
+            out->scales[b][row][column] = widen_f16(held->scales[i]) * scales[b];
+        }
+    }
+}
+
 /* Decode: 16 columns and up to 8 rows a block. The warps take blocks of k in turn (a lane half of
- * each dot product of one column), then every thread runs one chain over their sums. */
+ * each dot product of one column), then every thread runs one chain over their sums, while the next
+ * chunk's weights are on their way. */
 __global__ void __launch_bounds__(THREADS) decode_int8_kernel(struct kernels_gemm_int8 gemm)
 {
-    __shared__ int32_t dots[CHUNK][CUDA_ROW_TILE][KERNELS_PANEL];
-    const unsigned warp = threadIdx.x / WARP;
-    const unsigned half = threadIdx.x % WARP / KERNELS_PANEL;
+    __shared__ float dots[CHUNK][CUDA_ROW_TILE][KERNELS_PANEL];
+    __shared__ float scales[CHUNK][CUDA_ROW_TILE][KERNELS_PANEL];
+    const struct row_sums sums = {dots, scales};
     const unsigned column = threadIdx.x % KERNELS_PANEL;
     const unsigned row = threadIdx.x / KERNELS_PANEL; /* of the chain */
     const size_t blocks = (gemm.k + KERNELS_QUANT - 1) / KERNELS_QUANT;
@@ -153,34 +223,20 @@ __global__ void __launch_bounds__(THREADS) decode_int8_kernel(struct kernels_gem
     const uint16_t *w_scales = gemm.w_scales + (size_t)blockIdx.x * blocks * KERNELS_PANEL;
     float *c = gemm.c + row * gemm.c_stride + c_column;
     float sum = mine && gemm.accumulate ? *c : 0.0F;
+    struct held held;
+    held_read(w, w_scales, 0, blocks, &held);
     for (size_t first = 0; first < blocks; first += CHUNK) {
         const unsigned count = blocks - first < CHUNK ? (unsigned)(blocks - first) : CHUNK;
-        for (unsigned b = warp; b < count; b += WARPS) {
-            const int8_t *block = w + (first + b) * PANEL_BLOCK + half * 4 * 64 + column * 4;
-            uint32_t words[4];
-#pragma unroll
-            for (unsigned i = 0; i < 4; i++) {
-                words[i] = codes_word(block + i * 64);
-            }
-            for (unsigned r = 0; r < gemm.m; r++) {
-                const int8_t *x =
-                    gemm.x_codes + (r * blocks + first + b) * KERNELS_QUANT + half * 16;
-                int32_t dot = 0;
-#pragma unroll
-                for (unsigned i = 0; i < 4; i++) {
-                    dot = __dp4a((int)words[i], (int)codes_word(x + i * 4), dot);
-                }
-                dot += __shfl_xor_sync(WARP_ALL, dot, KERNELS_PANEL);
-                if (half == 0) {
-                    dots[b][r][column] = dot;
-                }
-            }
+        for (unsigned r = 0; r < gemm.m; r++) {
+            const size_t at = r * blocks + first;
+            held_multiply(&held, count, gemm.x_codes + at * KERNELS_QUANT, gemm.x_scales + at, r,
+                          &sums);
         }
+        held_read(w, w_scales, first + CHUNK, blocks, &held);
         __syncthreads();
+#pragma unroll 8
         for (unsigned b = 0; mine && b < count; b++) {
-            const float scale = widen_f16(w_scales[(first + b) * KERNELS_PANEL + column]) *
-                                gemm.x_scales[row * blocks + first + b];
-            sum = fmaf((float)dots[b][row][column], scale, sum);
+            sum = fmaf(dots[b][row][column], scales[b][row][column], sum);
         }
         __syncthreads(); /* before the next chunk's sums */
     }

@@ -15,100 +15,94 @@
 /* Where element (outer, p) of an operand lies: outer is a row of A or a column of B. */
 struct operand {
     const void *data;
-    size_t outer_stride, k_stride; /* in numbers; one of them is 1 */
+    size_t outer_stride, k_stride; /* in numbers; one of them is 1. Not read of packed panels */
     size_t outer_count, k;
-    bool packed; /* panels of 16 columns, each [k][16] */
 };
 
 /* What one thread copies of each slice: round i is element (outer + i * outer_step, p + i * p_step),
  * `round` numbers further on. Neighbouring threads take neighbours in memory. */
-template <int outers, typename number> struct feed {
+template <int outers> struct feed {
     static constexpr unsigned rounds = outers * SLICE / THREADS;
-    static constexpr bool always_packed =
-        sizeof(number) == 2; /* the compiler then knows all strides */
 
-    const number *from; /* of round 0 in the next slice */
-    size_t round_any;
-    unsigned slice_any, outer, p, outer_count; /* outer_count: of this tile */
-    unsigned outer_step_any, p_step_any;
+    const float *from; /* of round 0 in the next slice */
+    size_t round;
+    unsigned slice, outer, p, outer_count; /* outer_count: of this tile */
+    unsigned outer_step, p_step;
 
     __device__ __forceinline__ feed(const struct operand *operand, size_t base)
     {
-        const bool packed = always_packed || operand->packed;
-        const size_t k_stride = packed ? 16 : operand->k_stride;
-        const bool along_k = !packed && operand->k_stride == 1;
+        const bool along_k = operand->k_stride == 1;
         p = along_k ? threadIdx.x % SLICE : threadIdx.x / outers;
         outer = along_k ? threadIdx.x / SLICE : threadIdx.x % outers;
-        round_any = along_k ? THREADS / SLICE * operand->outer_stride : THREADS / outers * k_stride;
-        slice_any = (unsigned)(SLICE * k_stride);
-        outer_step_any = along_k ? THREADS / SLICE : 0;
-        p_step_any = along_k ? 0 : THREADS / outers;
+        round = along_k ? THREADS / SLICE * operand->outer_stride
+                        : THREADS / outers * operand->k_stride;
+        slice = (unsigned)(SLICE * operand->k_stride);
+        outer_step = along_k ? THREADS / SLICE : 0;
+        p_step = along_k ? 0 : THREADS / outers;
         const size_t left = operand->outer_count - base;
         outer_count = left < outers ? (unsigned)left : outers;
-        const size_t at = base + outer;
-        from = static_cast<const number *>(operand->data) + p * k_stride +
-               (packed ? at / 16 * operand->k * 16 + at % 16 : at * operand->outer_stride);
-    }
-
-    __device__ __forceinline__ unsigned outer_step() const
-    {
-        return always_packed ? 0 : outer_step_any;
-    }
-
-    __device__ __forceinline__ unsigned p_step() const
-    {
-        return always_packed ? THREADS / outers : p_step_any;
-    }
-
-    __device__ __forceinline__ size_t round() const
-    {
-        return always_packed ? THREADS / outers * 16 : round_any;
-    }
-
-    __device__ __forceinline__ unsigned slice() const
-    {
-        return always_packed ? SLICE * 16 : slice_any;
-    }
-
-    __device__ __forceinline__ bool inside(unsigned i, unsigned steps) const
-    {
-        return outer + i * outer_step() < outer_count && p + i * p_step() < steps;
-    }
-
-    __device__ __forceinline__ float *target(unsigned i, float (*to)[outers + PAD]) const
-    {
-        return &to[p][outer] + i * (p_step() * (outers + PAD) + outer_step());
+        from = static_cast<const float *>(operand->data) + p * operand->k_stride +
+               (base + outer) * operand->outer_stride;
     }
 
     /* Starts copying a slice that has `steps` steps of k left. */
     __device__ __forceinline__ void start(unsigned steps, float (*to)[outers + PAD])
     {
-        const number *at = from;
+        const float *at = from;
 #pragma unroll
-        for (unsigned i = 0; i < rounds; i++, at += round()) {
-            const bool in = inside(i, steps);
-            async_copy4(target(i, to), in ? at : from, in);
+        for (unsigned i = 0; i < rounds; i++, at += round) {
+            const bool inside = outer + i * outer_step < outer_count && p + i * p_step < steps;
+            async_copy4(&to[p][outer] + i * (p_step * (outers + PAD) + outer_step),
+                        inside ? at : from, inside);
         }
-        from += slice();
+        from += slice;
     }
 
-    /* The same for 16-bit numbers, in two halves: read early, widen and store late. */
-    __device__ __forceinline__ void read(unsigned steps, number *held)
+    /* Nothing is left for later: everything is on its way. */
+    __device__ __forceinline__ void finish(float (*)[outers + PAD]) const
     {
-        const number *at = from;
-#pragma unroll
-        for (unsigned i = 0; i < rounds; i++, at += round()) {
-            held[i] = inside(i, steps) ? *at : (number)0;
-        }
-        from += slice();
+    }
+};
+
+/* The same for panels of 16 columns, each [k][16]: a thread takes 4 columns of one step, which lie side
+ * by side here and there. 16-bit numbers are read early, widened and stored late. */
+template <int outers, kernels_type type> struct panel_feed {
+    typedef typename stored<type>::number number;
+
+    const number *from; /* in the next slice */
+    unsigned p, outer;
+    bool exists; /* these columns, a panel's padding included */
+    uint2 held;
+
+    __device__ __forceinline__ panel_feed(const struct operand *operand, size_t base)
+    {
+        p = threadIdx.x / (outers / 4);
+        outer = threadIdx.x % (outers / 4) * 4;
+        const size_t column = base + outer;
+        exists = p < SLICE && column < (operand->outer_count + 15) / 16 * 16;
+        from = static_cast<const number *>(operand->data) + column / 16 * 16 * operand->k +
+               column % 16 + p * 16;
+        held = {};
     }
 
-    template <enum kernels_type type>
-    __device__ __forceinline__ void write(const number *held, float (*to)[outers + PAD]) const
+    __device__ __forceinline__ void start(unsigned steps, float (*to)[outers + PAD])
     {
-#pragma unroll
-        for (unsigned i = 0; i < rounds; i++) {
-            *target(i, to) = widen<type>(held[i]);
+        const bool inside = exists && p < steps;
+        if constexpr (type != KERNELS_F32) {
+            held = inside ? *reinterpret_cast<const uint2 *>(from) : uint2{};
+        } else if (p < SLICE) {
+            async_copy16(&to[p][outer], from, inside);
+        }
+        from += SLICE * 16;
+    }
+
+    __device__ __forceinline__ void finish(float (*to)[outers + PAD]) const
+    {
+        if (type != KERNELS_F32 && p < SLICE) {
+            const float4 wide = {
+                widen<type>((number)(held.x & 0xffff)), widen<type>((number)(held.x >> 16)),
+                widen<type>((number)(held.y & 0xffff)), widen<type>((number)(held.y >> 16))};
+            *reinterpret_cast<float4 *>(&to[p][outer]) = wide;
         }
     }
 };
@@ -167,7 +161,8 @@ static __device__ __forceinline__ void outputs(const struct result *out, size_t 
     }
 }
 
-template <int per, enum kernels_type type>
+/* b_feed: how B comes, feed or panel_feed. */
+template <int per, typename b_feed_type>
 __global__ void __launch_bounds__(THREADS, 2)
     gemm_kernel(struct operand a, struct operand b, struct result out)
 {
@@ -179,10 +174,8 @@ __global__ void __launch_bounds__(THREADS, 2)
         outputs<per>(&out, a.outer_count, b.outer_count, sums,
                      [](float *sum, const float *c) { *sum = *c; });
     }
-    typedef typename stored<type>::number number;
-    feed<side, float> a_feed(&a, (size_t)blockIdx.x * side);
-    feed<side, number> b_feed(&b, (size_t)blockIdx.y * side);
-    number held[b_feed.rounds];
+    feed<side> a_feed(&a, (size_t)blockIdx.x * side);
+    b_feed_type b_feed(&b, (size_t)blockIdx.y * side);
     unsigned now = 0;
     const unsigned k = (unsigned)a.k;
     for (unsigned first = 0; first < k + SLICE; first += SLICE, now ^= 1) {
@@ -191,11 +184,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         const unsigned steps = k - first < SLICE ? k - first : SLICE;
         if (more) {
             a_feed.start(steps, a_slice[now]);
-            if constexpr (type == KERNELS_F32) {
-                b_feed.start(steps, b_slice[now]);
-            } else {
-                b_feed.read(steps, held);
-            }
+            b_feed.start(steps, b_slice[now]);
             async_commit();
         }
         if (first > 0 && more) {
@@ -209,10 +198,8 @@ __global__ void __launch_bounds__(THREADS, 2)
                 step<per>(a_slice[now ^ 1][p], b_slice[now ^ 1][p], sums);
             }
         }
-        if constexpr (type != KERNELS_F32) {
-            if (more) {
-                b_feed.template write<type>(held, b_slice[now]);
-            }
+        if (more) {
+            b_feed.finish(b_slice[now]);
         }
         async_wait<0>();
         __syncthreads(); /* slice `first` is here, and nobody reads the one before any more */
@@ -222,20 +209,28 @@ __global__ void __launch_bounds__(THREADS, 2)
 }
 
 template <int per>
-static void gemm_launch(struct cuda *cuda, enum kernels_type type, const struct operand *a,
+static void gemm_launch(struct cuda *cuda, const struct kernels_gemm *gemm, const struct operand *a,
                         const struct operand *b, const struct result *out)
 {
-    const dim3 grid(grid_of(ceil_div(a->outer_count, per * 16)),
-                    grid_side(ceil_div(b->outer_count, per * 16)));
-    switch (type) {
+    constexpr int side = per * 16;
+    const dim3 grid(grid_of(ceil_div(a->outer_count, side)),
+                    grid_side(ceil_div(b->outer_count, side)));
+    if (gemm->packed == NULL) {
+        cuda_launch(cuda, "gemm", grid, THREADS, gemm_kernel<per, feed<side>>, *a, *b, *out);
+        return;
+    }
+    switch (gemm->type) {
     case KERNELS_F32:
-        cuda_launch(cuda, "gemm", grid, THREADS, gemm_kernel<per, KERNELS_F32>, *a, *b, *out);
+        cuda_launch(cuda, "gemm packed", grid, THREADS,
+                    gemm_kernel<per, panel_feed<side, KERNELS_F32>>, *a, *b, *out);
         break;
     case KERNELS_BF16:
-        cuda_launch(cuda, "gemm bf16", grid, THREADS, gemm_kernel<per, KERNELS_BF16>, *a, *b, *out);
+        cuda_launch(cuda, "gemm bf16", grid, THREADS,
+                    gemm_kernel<per, panel_feed<side, KERNELS_BF16>>, *a, *b, *out);
         break;
     case KERNELS_F16:
-        cuda_launch(cuda, "gemm f16", grid, THREADS, gemm_kernel<per, KERNELS_F16>, *a, *b, *out);
+        cuda_launch(cuda, "gemm f16", grid, THREADS,
+                    gemm_kernel<per, panel_feed<side, KERNELS_F16>>, *a, *b, *out);
         break;
     }
 }
@@ -252,22 +247,17 @@ void cuda_gemm(struct cuda *cuda, const struct kernels_gemm *gemm)
         decode_gemm(cuda, gemm);
         return;
     }
-    const enum kernels_type type = gemm->packed == NULL ? KERNELS_F32 : gemm->type;
-    const struct operand a = {
-        gemm->a.data, gemm->a.row_stride, gemm->a.column_stride, gemm->m, gemm->k, false};
-    struct operand b = {gemm->b.data, gemm->b.column_stride, gemm->b.row_stride, gemm->n, gemm->k,
-                        false};
-    if (gemm->packed != NULL) {
-        b.data = gemm->packed;
-        b.packed = true;
-    }
+    const struct operand a = {gemm->a.data, gemm->a.row_stride, gemm->a.column_stride, gemm->m,
+                              gemm->k};
+    const struct operand b = {gemm->packed != NULL ? gemm->packed : gemm->b.data,
+                              gemm->b.column_stride, gemm->b.row_stride, gemm->n, gemm->k};
     const struct result out = {gemm->c, gemm->c_stride, gemm->accumulate};
     /* Small tiles when big ones would leave multiprocessors idle. */
     const size_t big = ceil_div(gemm->m, 128) * ceil_div(gemm->n, 128);
     if (big >= cuda->info.multiprocessor_count && gemm->m > 64) {
-        gemm_launch<8>(cuda, type, &a, &b, &out);
+        gemm_launch<8>(cuda, gemm, &a, &b, &out);
     } else {
-        gemm_launch<4>(cuda, type, &a, &b, &out);
+        gemm_launch<4>(cuda, gemm, &a, &b, &out);
     }
 }
 

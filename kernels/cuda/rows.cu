@@ -7,7 +7,8 @@
 #define THREADS 256
 #define BLOCKS_MAX 65536 /* more work than that: a thread takes several elements */
 #define ROWS_PER_BLOCK (THREADS / LANES)
-#define TILE (LANES * THREADS) /* cross-entropy: numbers in shared memory at a time */
+#define TILE (LANES * THREADS) /* numbers of a row in shared memory at a time */
+#define WIDE 512               /* rows from here on have a block of their own */
 
 /* A grid for count elements of elementwise work, and the loop over a thread's elements. */
 static dim3 map_grid(size_t count)
@@ -39,7 +40,7 @@ static __device__ __forceinline__ float lanes_join_max(float max)
     return __shfl_sync(WARP_ALL, max, 0, LANES);
 }
 
-/* ---- norms: 16 threads to a row ---------------------------------------------------------------- */
+/* ---- norms: 16 threads to a row, or a block to a wide one ---------------------------------------------------------------- */
 
 __global__ void __launch_bounds__(THREADS) rmsnorm_kernel(struct cuda_rmsnorm args)
 {
@@ -69,8 +70,60 @@ __global__ void __launch_bounds__(THREADS) rmsnorm_kernel(struct cuda_rmsnorm ar
     }
 }
 
+/* The same for a wide row: a decode step has few, and 16 threads alone would wait for memory at every
+ * turn. All fetch, 16 add out of shared memory. */
+__global__ void __launch_bounds__(THREADS) rmsnorm_wide_kernel(struct cuda_rmsnorm args)
+{
+    __shared__ float tile[TILE];
+    __shared__ float shared_scale;
+    const size_t width = args.width;
+    const size_t row = blockIdx.x;
+    const float *x = args.x + row * width;
+    float *sums = args.add == NULL ? NULL : args.sum + row * width;
+    float sum = 0.0F; /* of lane threadIdx.x, for the first 16 threads */
+    for (size_t first = 0; first < width; first += TILE) {
+        const unsigned count = width - first < TILE ? (unsigned)(width - first) : TILE;
+        __syncthreads(); /* the tile before is added */
+        for (unsigned j = threadIdx.x; j < count; j += THREADS) {
+            float value = x[first + j];
+            if (sums != NULL) {
+                value = value + args.add[row * width + first + j];
+                sums[first + j] = value;
+            }
+            tile[j] = value;
+        }
+        __syncthreads();
+        if (threadIdx.x < LANES) {
+#pragma unroll 8
+            for (unsigned j = threadIdx.x; j < count; j += LANES) {
+                sum = fmaf(tile[j], tile[j], sum);
+            }
+        }
+    }
+    if (threadIdx.x < WARP) {
+        sum = lanes_join_sum(sum);
+    }
+    if (threadIdx.x == 0) {
+        shared_scale = 1.0F / sqrtf(sum / (float)width + args.eps);
+        if (args.inv != NULL) {
+            args.inv[row] = shared_scale;
+        }
+    }
+    __syncthreads();
+    const float scale = shared_scale;
+    const float *from = width <= TILE ? tile : sums != NULL ? sums : x;
+    for (size_t j = threadIdx.x; j < width; j += THREADS) { /* each reads what it wrote itself */
+        args.y[row * width + j] = (from[j] * scale) * args.weight[j];
+    }
+}
+
 void cuda_rmsnorm(struct cuda *cuda, const struct cuda_rmsnorm *args)
 {
+    if (args->width >= WIDE) {
+        cuda_launch(cuda, "rmsnorm", dim3(grid_of(args->rows)), THREADS, rmsnorm_wide_kernel,
+                    *args);
+        return;
+    }
     cuda_launch(cuda, "rmsnorm", dim3(grid_of(ceil_div(args->rows, ROWS_PER_BLOCK))), THREADS,
                 rmsnorm_kernel, *args);
 }

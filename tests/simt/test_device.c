@@ -7,22 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/cuda/cuda.h"
 #include "tests/harness/seed.h"
+#include "tests/simt/device_fixture.h"
 #ifdef OPENLEDGER_SIMT
 #include "tests/simt/simt.h"
-#define ORDERS 3 /* of the device's threads */
-#else
-#define ORDERS 1
 #endif
 
-#define POOL 60000
 #define ARENA ((size_t)8 << 20)
 #define SCRATCH ((size_t)1 << 20)
 
-static float pool[POOL], want[POOL], got[POOL]; /* pool: in [-2, 2) */
-static struct cuda *cuda;
-static const struct kernels *scalar;
+float pool[POOL], want[POOL], got[POOL];
+struct cuda *cuda;
+const struct kernels *scalar;
 
 static void setup(void)
 {
@@ -41,14 +37,13 @@ static void teardown(void)
     cuda = NULL;
 }
 
-static void sync_ok(void)
+void sync_ok(void)
 {
     struct note note = {""};
     ck_assert_msg(cuda_sync(cuda, &note) == ERR_OK, "%s", note.text);
 }
 
-/* data must stay as it is until the next sync. */
-static void *put(const void *data, size_t size)
+void *put(const void *data, size_t size)
 {
     const struct cuda_rows flat = {1, size, size, size};
     void *device = cuda_take(cuda, size);
@@ -57,13 +52,12 @@ static void *put(const void *data, size_t size)
     return device;
 }
 
-static float *put_floats(const float *data, size_t count)
+float *put_floats(const float *data, size_t count)
 {
     return put(data, count * sizeof *data);
 }
 
-/* The device's numbers are those of want. */
-static void same(const float *device, size_t count)
+void same(const float *device, size_t count)
 {
     const size_t size = count * sizeof *device;
     cuda_fetch(cuda, &(struct cuda_rows){1, size, size, size}, device, got);
@@ -76,8 +70,7 @@ static void same(const float *device, size_t count)
     }
 }
 
-/* Another order of the device's threads for each run of a test. */
-static void order(int round)
+void order(int round)
 {
 #ifdef OPENLEDGER_SIMT
     simt_seed((uint64_t)round * 77);
@@ -283,27 +276,41 @@ END_TEST
 
 /* ---- rows -------------------------------------------------------------------------------------------- */
 
-#define NORM_COUNT ((size_t)21)
-#define NORM_WIDTH ((size_t)67)
-#define NORM_SIZE (NORM_COUNT * NORM_WIDTH)
+/* A narrow row, one with a block of threads of its own, and one longer than a block holds at a time. */
+static void norm_check(size_t rows, size_t width)
+{
+    const size_t size = rows * width;
+    kernels_add(scalar, &parallel_serial, size, pool, pool + size, want);
+    kernels_rmsnorm(scalar, &parallel_serial, rows, width, 1e-5F, want, pool + 9000, want + size,
+                    want + 2 * size);
+    float *out = cuda_take(cuda, (2 * size + rows) * sizeof *out);
+    struct cuda_rmsnorm norm = {.rows = rows,
+                                .width = width,
+                                .eps = 1e-5F,
+                                .x = put_floats(pool, size),
+                                .add = put_floats(pool + size, size),
+                                .sum = out,
+                                .weight = put_floats(pool + 9000, width),
+                                .y = out + size,
+                                .inv = out + 2 * size};
+    cuda_rmsnorm(cuda, &norm);
+    same(out, 2 * size + rows);
+    /* Without a residual, in place, and nothing but y. */
+    norm.add = NULL;
+    norm.x = out;
+    norm.y = out;
+    norm.inv = NULL;
+    memmove(want, want + size, size * sizeof *want);
+    cuda_rmsnorm(cuda, &norm);
+    same(out, size);
+}
+
 START_TEST(test_residual_norm)
 {
     order(_i);
-    kernels_add(scalar, &parallel_serial, NORM_SIZE, pool, pool + NORM_SIZE, want);
-    kernels_rmsnorm(scalar, &parallel_serial, NORM_COUNT, NORM_WIDTH, 1e-5F, want, pool + 9000,
-                    want + NORM_SIZE, want + 2 * NORM_SIZE);
-    float *out = cuda_take(cuda, (2 * NORM_SIZE + NORM_COUNT) * sizeof *out);
-    const struct cuda_rmsnorm norm = {.rows = NORM_COUNT,
-                                      .width = NORM_WIDTH,
-                                      .eps = 1e-5F,
-                                      .x = put_floats(pool, NORM_SIZE),
-                                      .add = put_floats(pool + NORM_SIZE, NORM_SIZE),
-                                      .sum = out,
-                                      .weight = put_floats(pool + 9000, NORM_WIDTH),
-                                      .y = out + NORM_SIZE,
-                                      .inv = out + 2 * NORM_SIZE};
-    cuda_rmsnorm(cuda, &norm);
-    same(out, 2 * NORM_SIZE + NORM_COUNT);
+    norm_check(21, 67);
+    norm_check(5, 700);
+    norm_check(3, 4500);
 }
 END_TEST
 
@@ -346,94 +353,6 @@ START_TEST(test_lanes)
     }
     cuda_lanes(cuda, CUDA_SUM_SQUARES, LANES_COUNT, KERNELS_SUM_BLOCK, x, out);
     same(out, LANES_BLOCKS);
-}
-END_TEST
-
-/* ---- longer than the table's tests: every buffer is used again ------------------------------------ */
-
-#define LONG_M ((size_t)5)
-#define LONG_N ((size_t)35)
-#define LONG_K ((size_t)1500)
-
-START_TEST(test_long_product)
-{
-    struct kernels_gemm gemm = {.m = LONG_M,
-                                .n = LONG_N,
-                                .k = LONG_K,
-                                .a = {pool, LONG_K, 1},
-                                .b = {pool + 2000, LONG_N, 1},
-                                .c = want,
-                                .c_stride = LONG_N};
-    order(_i);
-    kernels_gemm(scalar, &parallel_serial, &gemm);
-    gemm.a.data = put_floats(pool, LONG_M * LONG_K);
-    gemm.b.data = put_floats(pool + 2000, LONG_N * LONG_K);
-    gemm.c = cuda_take(cuda, LONG_M * LONG_N * sizeof *gemm.c);
-    cuda_gemm(cuda, &gemm);
-    same(gemm.c, LONG_M * LONG_N);
-}
-END_TEST
-
-#define LONG_BLOCKS ((LONG_K + KERNELS_QUANT - 1) / KERNELS_QUANT)
-#define LONG_PADDED ((size_t)48) /* LONG_N in whole panels */
-
-START_TEST(test_long_product_int8)
-{
-    static uint8_t rows[LONG_N * LONG_BLOCKS * KERNELS_Q8_SIZE];
-    static int8_t w[LONG_PADDED * LONG_BLOCKS * KERNELS_QUANT];
-    static uint16_t w_scales[LONG_PADDED * LONG_BLOCKS];
-    static int8_t x[LONG_M * LONG_BLOCKS * KERNELS_QUANT];
-    static float x_scales[LONG_M * LONG_BLOCKS];
-    order(_i);
-    for (size_t i = 0; i < LONG_N; i++) {
-        kernels_quantize_q8(LONG_K, pool + i * LONG_K, rows + i * LONG_BLOCKS * KERNELS_Q8_SIZE);
-    }
-    ck_assert_uint_eq(kernels_int8_code_count(LONG_K, LONG_N), sizeof w);
-    kernels_pack_int8(&parallel_serial, LONG_K, LONG_N, rows, w, w_scales);
-    kernels_quantize(scalar, &parallel_serial, LONG_M, LONG_K, pool + 500, LONG_K, x, x_scales);
-    struct kernels_gemm_int8 gemm = {.m = LONG_M,
-                                     .n = LONG_N,
-                                     .k = LONG_K,
-                                     .x_codes = x,
-                                     .x_scales = x_scales,
-                                     .w_codes = w,
-                                     .w_scales = w_scales,
-                                     .c = want,
-                                     .c_stride = LONG_N};
-    kernels_gemm_int8(scalar, &parallel_serial, &gemm);
-    gemm.x_codes = put(x, sizeof x);
-    gemm.x_scales = put(x_scales, sizeof x_scales);
-    gemm.w_codes = put(w, sizeof w);
-    gemm.w_scales = put(w_scales, sizeof w_scales);
-    gemm.c = cuda_take(cuda, LONG_M * LONG_N * sizeof *gemm.c);
-    cuda_gemm_int8(cuda, &gemm);
-    same(gemm.c, LONG_M * LONG_N);
-}
-END_TEST
-
-START_TEST(test_long_loss)
-{
-    const size_t rows = 3;
-    const size_t vocab = 9001;
-    const int32_t targets[] = {9000, -1, 17};
-    struct kernels_cross_entropy loss = {.rows = rows,
-                                         .vocab = vocab,
-                                         .logits = pool,
-                                         .stride = vocab,
-                                         .targets = targets,
-                                         .out_loss = want + rows * vocab,
-                                         .out_dlogits = want};
-    order(_i);
-    kernels_cross_entropy(scalar, &parallel_serial, &loss);
-    float *there = cuda_take(cuda, (rows * vocab + rows) * sizeof *there);
-    const size_t size = rows * vocab * sizeof *there;
-    cuda_put(cuda, &(struct cuda_rows){1, size, size, size}, pool, there);
-    loss.logits = there; /* in place */
-    loss.out_dlogits = there;
-    loss.out_loss = there + rows * vocab;
-    loss.targets = put(targets, sizeof targets);
-    cuda_cross_entropy(cuda, &loss);
-    same(there, rows * vocab + rows);
 }
 END_TEST
 
@@ -578,9 +497,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_residual_norm, 0, ORDERS);
     tcase_add_loop_test(tcase, test_embedding, 0, ORDERS);
     tcase_add_loop_test(tcase, test_lanes, 0, ORDERS);
-    tcase_add_loop_test(tcase, test_long_product, 0, ORDERS);
-    tcase_add_loop_test(tcase, test_long_product_int8, 0, ORDERS);
-    tcase_add_loop_test(tcase, test_long_loss, 0, ORDERS);
+    device_long_add(tcase);
     tcase_add_test(tcase, test_graph);
     tcase_add_test(tcase, test_arena);
 #ifdef OPENLEDGER_SIMT
