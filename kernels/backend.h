@@ -22,6 +22,8 @@ struct kernels {
     const char *name;
     bool (*supported)(void);            /* by this machine */
     void (*explain)(struct note *note); /* why it is not; NULL: the CPU lacks instructions */
+    enum err (*keep)(const void *data, size_t size, struct note *note); /* NULL: nothing to do */
+    void (*forget)(const void *data);                                   /* NULL as keep is */
 
     /* columns.begin is a multiple of KERNELS_PANEL. */
     void (*gemm)(const struct kernels_gemm *gemm, struct kernels_range rows,

@@ -15,6 +15,19 @@ const char *kernels_name(const struct kernels *kernels)
     return kernels->name;
 }
 
+enum err kernels_keep(const struct kernels *kernels, const void *data, size_t size,
+                      struct note *note)
+{
+    return kernels->keep == NULL || size == 0 ? ERR_OK : kernels->keep(data, size, note);
+}
+
+void kernels_forget(const struct kernels *kernels, const void *data)
+{
+    if (kernels->forget != NULL && data != NULL) {
+        kernels->forget(data);
+    }
+}
+
 /* ---- attention ---------------------------------------------------------------------------- */
 
 struct attention_job {

@@ -58,6 +58,14 @@ MUST_USE const struct kernels *kernels_get(const char *name, struct note *note);
 /* The backend's name. Never NULL. */
 const char *kernels_name(const struct kernels *kernels);
 
+/* Says that the bytes at data (packed weights) stay as they are until kernels_forget, which must come
+ * before they are freed: a backend whose memory is another keeps a copy there instead of copying them for
+ * every product. For backends that compute where the bytes lie, these do nothing. No result depends on them.
+ * ERR_LIMIT: no room there, or more than 64 such regions. Forgetting what is not kept is fine. */
+MUST_USE enum err kernels_keep(const struct kernels *kernels, const void *data, size_t size,
+                               struct note *note);
+void kernels_forget(const struct kernels *kernels, const void *data);
+
 /* True if this thread rounds to nearest and keeps denormals (no FTZ, no DAZ). Every worker thread
  * asserts it at start. */
 MUST_USE bool kernels_fp_environment_ok(void);

@@ -47,12 +47,15 @@ static void backend_gemm(const struct kernels_gemm *gemm, struct kernels_range r
     const size_t k = gemm->k;
     const size_t number = gemm->type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
     const size_t padded = ceil_div(part.n, KERNELS_PANEL) * KERNELS_PANEL;
-    struct cuda *cuda = stage_begin((part.m * k + padded * k + part.m * part.n) * sizeof(float));
+    const char *weights =
+        gemm->packed == NULL ? NULL : (const char *)gemm->packed + columns.begin * k * number;
+    const void *kept = weights == NULL ? NULL : stage_kept(weights, padded * k * number);
+    struct cuda *cuda = stage_begin(
+        (part.m * k + (kept == NULL ? padded * k : 0) + part.m * part.n) * sizeof(float));
     part.a.data += rows.begin * part.a.row_stride;
     part.a = put_floats(cuda, part.a, part.m, k);
-    if (gemm->packed != NULL) {
-        part.packed = stage_put_flat(cuda, (const char *)gemm->packed + columns.begin * k * number,
-                                     padded * k * number);
+    if (weights != NULL) {
+        part.packed = kept != NULL ? kept : stage_put_flat(cuda, weights, padded * k * number);
     } else {
         part.b.data += columns.begin * part.b.column_stride;
         part.b = put_floats(cuda, part.b, k, part.n);
@@ -132,15 +135,19 @@ static void backend_gemm_int8(const struct kernels_gemm_int8 *gemm, struct kerne
     const size_t w_size = kernels_int8_code_count(gemm->k, part.n);
     const size_t w_scales_size = kernels_int8_scale_count(gemm->k, part.n) * sizeof(uint16_t);
     const size_t width = part.n * sizeof(float);
-    struct cuda *cuda = stage_begin(x_size + x_size / KERNELS_QUANT * sizeof(float) + w_size +
-                                    w_scales_size + part.m * width);
+    const int8_t *w = gemm->w_codes + columns.begin * blocks * KERNELS_QUANT;
+    const uint16_t *w_scales = gemm->w_scales + columns.begin * blocks;
+    const int8_t *w_kept = stage_kept(w, w_size);
+    const uint16_t *w_scales_kept = stage_kept(w_scales, w_scales_size);
+    struct cuda *cuda = stage_begin(x_size + x_size / KERNELS_QUANT * sizeof(float) +
+                                    (w_kept == NULL ? w_size : 0) + w_scales_size + part.m * width);
     part.x_codes =
         stage_put_flat(cuda, gemm->x_codes + rows.begin * blocks * KERNELS_QUANT, x_size);
     part.x_scales =
         stage_put_flat(cuda, gemm->x_scales + rows.begin * blocks, part.m * blocks * sizeof(float));
-    part.w_codes =
-        stage_put_flat(cuda, gemm->w_codes + columns.begin * blocks * KERNELS_QUANT, w_size);
-    part.w_scales = stage_put_flat(cuda, gemm->w_scales + columns.begin * blocks, w_scales_size);
+    part.w_codes = w_kept != NULL ? w_kept : stage_put_flat(cuda, w, w_size);
+    part.w_scales =
+        w_scales_kept != NULL ? w_scales_kept : stage_put_flat(cuda, w_scales, w_scales_size);
     float *c = gemm->c + rows.begin * gemm->c_stride + columns.begin;
     const size_t stride = gemm->c_stride * sizeof(float);
     part.c_stride = part.n;
@@ -299,6 +306,8 @@ static void explain(struct note *note)
 const struct kernels kernels_cuda = {.name = "cuda",
                                      .supported = supported,
                                      .explain = explain,
+                                     .keep = stage_keep,
+                                     .forget = stage_forget,
                                      .gemm = backend_gemm,
                                      .pack = backend_pack,
                                      .pack16 = backend_pack16,

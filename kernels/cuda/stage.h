@@ -1,7 +1,8 @@
 /* stage.h - how the `cuda` backend moves host memory to the device and back. Private to kernels/cuda.
  *
  * Why a staging backend: every caller of kernels.h can run on the device, and is held to the scalar
- * bits by the same tests. It is as fast as the copying: who wants the device's speed keeps data there
+ * bits by the same tests. Weights that a caller says will stay (kernels_keep) are copied once;
+ * activations are copied for each call, and that is its speed: who wants the device's keeps everything there
  * (cuda.h). So it is never chosen unless named.
  *
  * One context for the process, behind a lock, made at first use and again when a call needs more
@@ -16,6 +17,14 @@
 struct cuda *stage_begin(size_t size);
 /* Waits for the results and gives the lock back. */
 void stage_end(struct cuda *cuda);
+
+/* kernels_keep and kernels_forget: see kernels.h. */
+#define STAGE_KEPT_MAX 64
+enum err stage_keep(const void *data, size_t size, struct note *note);
+void stage_forget(const void *data);
+/* Where the copy of kept bytes lies on the device; NULL: they are not kept, or not 16-byte aligned there,
+ * as weights have to be. */
+const void *stage_kept(const void *data, size_t size);
 
 /* Device memory until stage_end. Never NULL. */
 void *stage_take(struct cuda *cuda, size_t size);

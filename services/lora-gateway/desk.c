@@ -413,6 +413,7 @@ static enum err open_all(struct desk *desk, struct note *note)
     }
     if (err == ERR_OK) {
         struct engine_options options = {.blobs = service_blobs(service),
+                                         .kernels = desk->settings.kernels,
                                          .workers = desk->settings.workers,
                                          .sequences_max = desk->settings.sequences_max,
                                          .adapters_max = desk->settings.adapters_max,

@@ -46,8 +46,9 @@ struct desk_waiter {
 struct answer;
 
 struct desk_settings {
-    const char *model;        /* base model's name on the ledger; "": the first one there */
-    const char *lease_amount; /* OPEN per lease; "": all that is left of the grant */
+    const char *model;             /* base model's name on the ledger; "": the first one there */
+    const char *lease_amount;      /* OPEN per lease; "": all that is left of the grant */
+    const struct kernels *kernels; /* NULL: the best of this machine */
     uint32_t workers;
     uint32_t sequences_max;
     uint32_t adapters_max;

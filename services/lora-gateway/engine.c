@@ -296,7 +296,8 @@ static void load_base(struct engine *engine)
         return; /* asked twice: the first one stays */
     }
     struct lineage_load how = {.profile = digest_is_zero(&profile) ? NULL : &profile,
-                               .serve_only = true};
+                               .serve_only = true,
+                               .kernels = engine->options.kernels};
     enum err err = lineage_base_load(&engine->blobs, &wanted, &how, &base, &note);
     if (err == ERR_OK) {
         err = make_scratch(engine, base);

@@ -68,9 +68,10 @@ struct engine_calls {
 
 struct engine_options {
     struct blob_store *blobs;
-    uint32_t workers;       /* threads for the model; 0: one per core */
-    uint32_t sequences_max; /* 1..ENGINE_SEQUENCES_MAX */
-    uint32_t adapters_max;  /* resident; raised to sequences_max + 1 */
+    const struct kernels *kernels; /* of the base; NULL: the best of this machine */
+    uint32_t workers;              /* threads for the model; 0: one per core */
+    uint32_t sequences_max;        /* 1..ENGINE_SEQUENCES_MAX */
+    uint32_t adapters_max;         /* resident; raised to sequences_max + 1 */
     struct engine_calls calls;
 };
 

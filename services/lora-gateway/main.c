@@ -21,6 +21,10 @@ static const struct setting SETTINGS[] = {
      .min = 0,
      .max = 256,
      .doc = "threads for the model; 0: one per core"},
+    {.name = "backend",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "who does the model's arithmetic (kernels/README.md); empty: the CPU's fastest"},
     {.name = "sequences-max",
      .type = SETTING_U64,
      .fallback = "16",
@@ -89,13 +93,19 @@ int main(int argc, char **argv)
         .max_tokens_default = (uint32_t)settings_u64(values, "max-tokens-default"),
         .rate_max = (uint32_t)settings_u64(values, "rate-max"),
     };
+    enum err err = lineage_backend(settings_text(values, "backend"), &settings.kernels, &note);
     struct amount lease;
+    if (err != ERR_OK) {
+        log_error("setting_bad name=backend note=\"%s\"", note.text);
+        service_close(service);
+        return 2;
+    }
     if (settings.lease_amount[0] != '\0' && amount_parse(settings.lease_amount, &lease) != ERR_OK) {
         log_error("setting_bad name=lease note=\"not an amount\"");
         service_close(service);
         return 2;
     }
-    enum err err = desk_create(service, &settings, &desk, &note);
+    err = desk_create(service, &settings, &desk, &note);
     if (err != ERR_OK) {
         log_error("start_failed err=%s note=\"%s\"", err_name(err), note.text);
         service_close(service);

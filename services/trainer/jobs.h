@@ -42,12 +42,14 @@ struct jobs_progress {
     char detail[JOBS_DETAIL_SIZE];
 };
 
+struct kernels;
 struct jobs_options {
     struct service *service; /* borrowed, as all here */
     struct follow *follow;
     struct operator_account *operator_account;
-    uint32_t threads;    /* for the model; 0: one per core */
-    uint32_t save_every; /* steps between checkpoints */
+    const struct kernels *kernels; /* of the base; NULL: the best of this machine */
+    uint32_t threads;              /* for the model; 0: one per core */
+    uint32_t save_every;           /* steps between checkpoints */
 };
 
 struct jobs;

@@ -1,6 +1,7 @@
 /* main.c - the trainer process (ModelFactory): takes jobs from the queue and trains adapters. */
 #include "services/trainer/api.h"
 #include "shared/base/log.h"
+#include "shared/lineage/lineage.h"
 #include "shared/platform/clock.h"
 
 static const struct setting SETTINGS[] = {
@@ -14,6 +15,10 @@ static const struct setting SETTINGS[] = {
      .min = 0,
      .max = 256,
      .doc = "threads for the model; 0: one per core"},
+    {.name = "backend",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "who does the model's arithmetic (kernels/README.md); empty: the CPU's fastest"},
     {.name = "save-every",
      .type = SETTING_U64,
      .fallback = "20",
@@ -80,10 +85,15 @@ static enum err start(struct trainer *trainer, struct note *note)
                                          .context = trainer};
         err = follow_open(&options, &trainer->follow, note);
     }
+    const struct kernels *kernels = NULL;
+    if (err == ERR_OK) {
+        err = lineage_backend(settings_text(settings, "backend"), &kernels, note);
+    }
     if (err == ERR_OK) {
         struct jobs_options options = {.service = service,
                                        .follow = trainer->follow,
                                        .operator_account = &trainer->account,
+                                       .kernels = kernels,
                                        .threads = (uint32_t)settings_u64(settings, "threads"),
                                        .save_every =
                                            (uint32_t)settings_u64(settings, "save-every")};

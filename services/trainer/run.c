@@ -273,7 +273,8 @@ static enum err do_job(struct work *work, struct note *note)
     struct lineage_rows rows = {.count = 0};
     struct trainer_output output = {.first_loss = 0.0};
     report(work, "claimed", NULL, "loading model and rows");
-    struct lineage_load how = {.profile = &question->model_profile};
+    struct lineage_load how = {.profile = &question->model_profile,
+                               .kernels = work->runner->options.kernels};
     enum err err = lineage_base_load(&blobs, &question->model_content, &how, &base, note);
     if (err == ERR_OK) {
         err = lineage_rows_load(&blobs, &question->plan, base, question->found.settings.context,

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "openledger/v1/objects.pb-c.h"
 #include "shared/base/buf.h"
 #include "shared/crypto/sha256.h"
@@ -73,13 +74,23 @@ static enum err precision_choose(const struct lineage_load *how, struct bytes to
                     "the model's registered profile is none that this program computes under");
 }
 
+enum err lineage_backend(const char *name, const struct kernels **out, struct note *note)
+{
+    const struct kernels *kernels = name[0] == '\0' ? NULL : kernels_get(name, note);
+    if (name[0] != '\0' && kernels == NULL) {
+        return ERR_INVALID; /* the note says why */
+    }
+    *out = kernels;
+    return ERR_OK;
+}
+
 static enum err base_build(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
                            const struct lineage_load *how, struct note *note)
 {
     struct bytes config;
     struct bytes weights;
     struct bytes tokenizer;
-    struct lm_load load = {.serve_only = how->serve_only};
+    struct lm_load load = {.kernels = how->kernels, .serve_only = how->serve_only};
     enum err err = find_file(files, "config.json", &config, note);
     if (err == ERR_OK) {
         err = find_file(files, "model.safetensors", &weights, note);

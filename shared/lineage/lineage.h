@@ -47,9 +47,14 @@ struct lineage_base {
 struct lineage_load {
     enum lm_precision
         precision; /* LM_STORED: what the profile says, without one what the file says */
-    const struct digest *profile; /* the registered one, or NULL */
-    bool serve_only;              /* no gradients, half the memory */
+    const struct digest *profile;  /* the registered one, or NULL */
+    bool serve_only;               /* no gradients, half the memory */
+    const struct kernels *kernels; /* NULL: the best of this machine (all give the same bits) */
 };
+
+/* What a service's setting `backend` names (kernels.h): "" is NULL above. ERR_INVALID, and why: no such
+ * backend, or this machine cannot run it. */
+MUST_USE enum err lineage_backend(const char *name, const struct kernels **out, struct note *note);
 
 /* how: NULL for all zeros. ERR_NOT_FOUND: the blob, or a file in it, is missing. ERR_INVALID: not a
  * model, or not one that computes under the profile. */

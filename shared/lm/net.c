@@ -136,6 +136,9 @@ void lm_net_deinit(struct lm_net *net)
     free(net->values);
     free(net->vectors);
     free(net->matrices);
+    if (net->memory != NULL) {
+        kernels_forget(net->kernels, net->memory);
+    }
     free(net->memory);
     free(net->cos);
     free(net->sin);

@@ -331,7 +331,7 @@ enum err lm_net_pack(struct lm_net *net, const struct lm_view *views, const stru
         err = tensors_fill(net, views, how->serve_only, &chunk, sha);
     }
     chunk_deinit(&chunk);
-    return err == ERR_OK        ? ERR_OK
+    return err == ERR_OK        ? kernels_keep(net->kernels, net->memory, net->memory_size, note)
            : err == ERR_INVALID ? note_set(note, err, "the model holds a weight that is not finite")
                                 : note_set(note, err, "no memory for the model");
 }

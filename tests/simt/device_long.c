@@ -1,9 +1,12 @@
 /* device_long.c - products and losses longer and larger than the table's tests: every buffer is used again,
- * and the large tiles are used. Part of test_device. */
+ * and the large tiles are used; weights that stay on the device. Part of test_device. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/simt/device_fixture.h"
+#ifdef OPENLEDGER_SIMT
+#include "tests/simt/simt.h"
+#endif
 
 #define LONG_M ((size_t)5)
 #define LONG_N ((size_t)35)
@@ -169,10 +172,124 @@ START_TEST(test_big_product)
 }
 END_TEST
 
+/* ---- weights that stay: kernels_keep ------------------------------------------------------------ */
+
+#define KEEP_M ((size_t)3)
+#define KEEP_N ((size_t)40)
+#define KEEP_K ((size_t)70)
+#define KEEP_PACKED ((size_t)48 * KEEP_K)
+
+/* The backend's product with the packed weights is scalar's with those of `like`. */
+static void keep_compare(const struct kernels *backend, const float *packed, const float *like)
+{
+    struct kernels_gemm gemm = {.m = KEEP_M,
+                                .n = KEEP_N,
+                                .k = KEEP_K,
+                                .a = {pool, KEEP_K, 1},
+                                .packed = like,
+                                .c = want,
+                                .c_stride = KEEP_N};
+    kernels_gemm(scalar, &parallel_serial, &gemm);
+    gemm.packed = packed;
+    gemm.c = got;
+    kernels_gemm(backend, &parallel_serial, &gemm);
+    ck_assert_mem_eq(got, want, KEEP_M * KEEP_N * sizeof *got);
+}
+
+/* What is kept is read from its copy (the test breaks the promise that it stays, to see that), at any
+ * place in it that is aligned; what is forgotten, from the host again. */
+START_TEST(test_keep)
+{
+    static float memory[16 + 2 * KEEP_PACKED] __attribute__((aligned(64)));
+    struct note note = {""};
+    const struct kernels *backend = kernels_get("cuda", &note);
+    ck_assert_msg(backend != NULL, "%s", note.text);
+    memcpy(memory, pool + 500, sizeof memory);
+    ck_assert_int_eq(kernels_keep(backend, memory, 2 * KEEP_PACKED * sizeof *memory, &note),
+                     ERR_OK);
+    memset(memory, 0, sizeof memory);
+    keep_compare(backend, memory, pool + 500);
+    keep_compare(backend, memory + KEEP_PACKED, pool + 500 + KEEP_PACKED);
+    keep_compare(backend, memory + 1, memory);               /* not aligned: from the host */
+    keep_compare(backend, memory + 4 + KEEP_PACKED, memory); /* ends outside */
+    kernels_forget(backend, memory + 1);                     /* not one */
+    keep_compare(backend, memory, pool + 500);
+    kernels_forget(backend, memory);
+    kernels_forget(backend, memory);
+    keep_compare(backend, memory, memory);
+    ck_assert_int_eq(kernels_keep(scalar, memory, sizeof memory, &note), ERR_OK);
+    kernels_forget(scalar, memory);
+}
+END_TEST
+
+START_TEST(test_keep_int8)
+{
+    enum { BLOCKS = (KEEP_K + KERNELS_QUANT - 1) / KERNELS_QUANT, COLUMNS = 48 };
+    static struct {
+        int8_t codes[COLUMNS * BLOCKS * KERNELS_QUANT];
+        uint16_t scales[COLUMNS * BLOCKS];
+    } memory __attribute__((aligned(64)));
+    static uint8_t rows[KEEP_N * BLOCKS * KERNELS_Q8_SIZE];
+    static int8_t x[KEEP_M * BLOCKS * KERNELS_QUANT];
+    static float x_scales[KEEP_M * BLOCKS];
+    const struct kernels *backend = kernels_get("cuda", NULL);
+    ck_assert_ptr_nonnull(backend);
+    for (size_t i = 0; i < KEEP_N; i++) {
+        kernels_quantize_q8(KEEP_K, pool + i * KEEP_K, rows + i * BLOCKS * KERNELS_Q8_SIZE);
+    }
+    kernels_pack_int8(&parallel_serial, KEEP_K, KEEP_N, rows, memory.codes, memory.scales);
+    kernels_quantize(scalar, &parallel_serial, KEEP_M, KEEP_K, pool + 9000, KEEP_K, x, x_scales);
+    struct kernels_gemm_int8 gemm = {.m = KEEP_M,
+                                     .n = KEEP_N,
+                                     .k = KEEP_K,
+                                     .x_codes = x,
+                                     .x_scales = x_scales,
+                                     .w_codes = memory.codes,
+                                     .w_scales = memory.scales,
+                                     .c = want,
+                                     .c_stride = KEEP_N};
+    kernels_gemm_int8(scalar, &parallel_serial, &gemm);
+    ck_assert_int_eq(kernels_keep(backend, &memory, sizeof memory, NULL), ERR_OK);
+    memset(&memory, 0, sizeof memory);
+    gemm.c = got;
+    kernels_gemm_int8(backend, &parallel_serial, &gemm);
+    kernels_forget(backend, &memory);
+    ck_assert_mem_eq(got, want, KEEP_M * KEEP_N * sizeof *got);
+}
+END_TEST
+
+START_TEST(test_keep_limits)
+{
+    static float memory[65];
+    struct note note = {""};
+    const struct kernels *backend = kernels_get("cuda", NULL);
+    ck_assert_ptr_nonnull(backend);
+#ifdef OPENLEDGER_SIMT
+    for (uint64_t i = 1; i <= 5; i++) { /* each call of the runtime that cannot be done without */
+        simt_fail(i);
+        ck_assert_int_ne(kernels_keep(backend, memory, sizeof memory, &note), ERR_OK);
+        ck_assert_ptr_nonnull(strstr(note.text, "cuda: "));
+        simt_fail(0);
+    }
+#endif
+    for (size_t i = 0; i < 64; i++) {
+        ck_assert_int_eq(kernels_keep(backend, memory + i, sizeof *memory, &note), ERR_OK);
+    }
+    ck_assert_int_eq(kernels_keep(backend, memory + 64, sizeof *memory, &note), ERR_LIMIT);
+    ck_assert_str_eq(note.text, "cuda: 64 regions are kept already");
+    for (size_t i = 0; i < 64; i++) {
+        kernels_forget(backend, memory + i);
+    }
+}
+END_TEST
+
 void device_long_add(TCase *tcase)
 {
     tcase_add_loop_test(tcase, test_long_product, 0, ORDERS);
     tcase_add_loop_test(tcase, test_long_product_int8, 0, ORDERS);
     tcase_add_loop_test(tcase, test_long_loss, 0, ORDERS);
     tcase_add_loop_test(tcase, test_big_product, 0, ORDERS);
+    tcase_add_test(tcase, test_keep);
+    tcase_add_test(tcase, test_keep_int8);
+    tcase_add_test(tcase, test_keep_limits);
 }

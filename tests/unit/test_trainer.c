@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "openledger/v1/objects.pb-c.h"
 #include "shared/merkle/merkle.h"
 #include "shared/platform/file.h"
@@ -218,6 +219,21 @@ START_TEST(test_damaged_checkpoints_are_refused)
 }
 END_TEST
 
+/* The setting `backend`: any name gives the same bits, so only what cannot run is refused. */
+START_TEST(test_backend_is_named)
+{
+    struct note note = {""};
+    const struct kernels *kernels = kernels_get("scalar", NULL);
+    ck_assert_int_eq(lineage_backend("", &kernels, &note), ERR_OK);
+    ck_assert_ptr_null(kernels);
+    ck_assert_int_eq(lineage_backend("scalar", &kernels, &note), ERR_OK);
+    ck_assert_ptr_eq(kernels, kernels_get("scalar", NULL));
+    ck_assert_int_eq(lineage_backend("abacus", &kernels, &note), ERR_INVALID);
+    ck_assert_str_eq(note.text, "kernels abacus: unknown backend");
+    ck_assert_ptr_eq(kernels, kernels_get("scalar", NULL)); /* as it was */
+}
+END_TEST
+
 START_TEST(test_settings_have_bounds)
 {
     struct trainer_job job = make_job();
@@ -253,6 +269,7 @@ int main(void)
     tcase_add_test(tcase, test_transcript_says_what_was_done);
     tcase_add_test(tcase, test_damaged_checkpoints_are_refused);
     tcase_add_test(tcase, test_settings_have_bounds);
+    tcase_add_test(tcase, test_backend_is_named);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
