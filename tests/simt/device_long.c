@@ -96,8 +96,8 @@ END_TEST
 
 /* ---- more tiles than multiprocessors: then they are the large ones ----------------------------- */
 
-#define BIG_M ((size_t)70)
-#define BIG_K ((size_t)21)
+#define BIG_M ((size_t)66)
+#define BIG_K ((size_t)17)
 
 struct big {
     size_t n, panels; /* panels: packed numbers */
