@@ -6,6 +6,20 @@
 #include "shared/base/check.h"
 
 #define GEMM_GRAIN 262144 /* least multiply-adds of a product per task */
+#define GEMM_ROWS 12      /* fewer rows cost as many: reading the weights is what takes the time */
+
+/* How a product of m x n outputs is cut: by columns, each task with weights of its own, which packs
+ * nothing twice, or by rows, which reads less of A. */
+static bool gemm_by_columns(const struct parallel *parallel, size_t m, size_t n)
+{
+    const size_t workers = parallel->worker_count;
+    return (m < 512 * workers && n >= 96 * workers) || m < GEMM_ROWS;
+}
+
+static size_t gemm_columns_least(size_t m, size_t k)
+{
+    return GEMM_GRAIN / k / (m > GEMM_ROWS ? m : GEMM_ROWS);
+}
 
 struct gemm_job {
     const struct kernels *kernels;
@@ -55,14 +69,13 @@ void kernels_gemm(const struct kernels *kernels, const struct parallel *parallel
     CHECK(gemm->packed != NULL || matrix_ok(&gemm->b));
     CHECK(gemm->packed != NULL || gemm->type == KERNELS_F32);
     struct gemm_job job = {.kernels = kernels, .gemm = gemm};
-    /* Splitting columns packs nothing twice; splitting rows reads less of A. */
-    const size_t workers = parallel->worker_count;
-    const size_t least = GEMM_GRAIN / gemm->k;
-    job.by_columns = gemm->m < 512 * workers && gemm->n >= 96 * workers;
+    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n);
     if (job.by_columns) {
-        job.split = split_make(parallel, gemm->n, least / gemm->m, 3 * KERNELS_PANEL);
+        const size_t panels = gemm->m < GEMM_ROWS ? 1 : 3;
+        job.split = split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k),
+                               panels * KERNELS_PANEL);
     } else {
-        job.split = split_make(parallel, gemm->m, least / gemm->n, 24);
+        job.split = split_make(parallel, gemm->m, GEMM_GRAIN / gemm->k / gemm->n, 24);
     }
     split_run(parallel, &job.split, gemm_task, &job);
 }
@@ -241,10 +254,10 @@ void kernels_gemm_int8(const struct kernels *kernels, const struct parallel *par
     CHECK(gemm->x_codes != NULL && gemm->x_scales != NULL);
     CHECK(gemm->w_codes != NULL && gemm->w_scales != NULL);
     struct gemm_int8_job job = {.kernels = kernels, .gemm = gemm};
-    const size_t workers = parallel->worker_count;
-    job.by_columns = gemm->m < 512 * workers && gemm->n >= 96 * workers;
+    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n);
     if (job.by_columns) {
-        job.split = split_make(parallel, gemm->n, GEMM_GRAIN / gemm->k / gemm->m, KERNELS_PANEL);
+        job.split = split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k),
+                               KERNELS_PANEL);
     } else {
         job.split = split_make(parallel, gemm->m, GEMM_GRAIN / gemm->k / gemm->n, 32);
     }

@@ -20,14 +20,20 @@ struct split {
     size_t count, step;
 };
 
+/* Tasks of at least `least` items, and so many that every worker has the same number of equal ones: a
+ * short last task would leave the others waiting. */
 static inline struct split split_make(const struct parallel *parallel, size_t count, size_t least,
                                       size_t align)
 {
-    size_t tasks = (size_t)parallel->worker_count * TASKS_PER_WORKER;
-    size_t step = parallel->worker_count == 1 ? count : ceil_div(count, tasks);
-    step = step > least ? step : least;
-    step = ceil_div(step > 0 ? step : 1, align) * align;
-    return (struct split){count, step};
+    const size_t workers = parallel->worker_count;
+    const size_t pieces = ceil_div(count, align);
+    size_t tasks = workers == 1 ? 1 : workers * TASKS_PER_WORKER;
+    const size_t most = count / (least > 0 ? least : 1);
+    tasks = tasks < most ? tasks : most;
+    tasks = tasks < pieces ? tasks : pieces;
+    tasks = tasks > workers ? tasks / workers * workers : tasks;
+    const size_t step = ceil_div(pieces, tasks > 0 ? tasks : 1) * align;
+    return (struct split){count, step > 0 ? step : align};
 }
 
 static inline struct kernels_range split_range(const struct split *split, uint32_t index)
