@@ -256,8 +256,8 @@ void kernels_gemm_int8(const struct kernels *kernels, const struct parallel *par
     struct gemm_int8_job job = {.kernels = kernels, .gemm = gemm};
     job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n);
     if (job.by_columns) {
-        job.split = split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k),
-                               KERNELS_PANEL);
+        job.split =
+            split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k), KERNELS_PANEL);
     } else {
         job.split = split_make(parallel, gemm->m, GEMM_GRAIN / gemm->k / gemm->n, 32);
     }

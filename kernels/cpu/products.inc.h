@@ -26,9 +26,11 @@
 #define TILE_ROW_PANELS (V_WIDTH == 16 ? 8 : 4) /* panels beside each other for a single row */
 #define TILE_TWO_PANELS (V_WIDTH == 16 ? 6 : V_WIDTH == 8 ? 2 : 3) /* and for two */
 
-#define PRODUCT_K 256    /* k in one block: a panel of B and the rows of A stay in the L1 cache */
+#define PRODUCT_K 192    /* k in one block: a tile's panels of B and rows of A fit the L1 cache */
 #define PRODUCT_WIDEN 16 /* rows from which 16-bit weights are widened once, into scratch */
-#define PRODUCT_COLUMNS 192 /* columns in one block of B: 192 KiB, stays in the L2 cache */
+#define PRODUCT_COLUMNS 192 /* columns in one block of B: 144 KiB, stays in the L2 cache */
+#define PRODUCT_ROWS 512    /* rows of A in one block: 384 KiB, stays in the L2 cache */
+#define PRODUCT_TURNED 128  /* the same when A's columns are contiguous and it is copied */
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -169,6 +171,7 @@ V_INLINE void tile_strip(const int rows, const int wide, const enum kernels_type
         tile_strip(rows, wide, type, shape, across, *tile);                                        \
     }
 TILE_STRIP(strip_rows, TILE_ROWS, TILE_PANELS, KERNELS_F32, TILE_FULL, false)
+TILE_STRIP(strip_rows_across, TILE_ROWS, TILE_PANELS, KERNELS_F32, TILE_FULL, true)
 TILE_STRIP(strip_half, TILE_HALF, TILE_PANELS, KERNELS_F32, TILE_FULL, false)
 TILE_STRIP(strip_two, 2, TILE_TWO_PANELS, KERNELS_F32, TILE_FULL, false)
 TILE_STRIP(strip_one, 1, TILE_ROW_PANELS, KERNELS_F32, TILE_FULL, false)
@@ -296,63 +299,87 @@ static inline void products_widen(const struct kernels_gemm *gemm, size_t j0, si
     }
 }
 
-/* Rows of an A whose columns are contiguous, `stride` floats apart: out[row][PRODUCT_K]. */
+/* Rows of an A whose columns are contiguous, `stride` floats apart. Whole tiles as a tile reads them
+ * across, [tile][depth][TILE_ROWS]; the rows left over each by itself, [row][depth]. */
 static inline void pack_rows(size_t depth, size_t rows, const float *a, size_t stride, float *out)
 {
-    size_t done = 0;
-    if (rows == 16) {
-        for (; done + 4 <= depth; done += 4) {
-            for (size_t i = 0; i < 16; i += 4) {
-                turn_4x4(a + done * stride + i, stride, out + i * PRODUCT_K + done, PRODUCT_K);
-            }
+    for (; rows >= TILE_ROWS; rows -= TILE_ROWS, a += TILE_ROWS, out += TILE_ROWS * depth) {
+        for (size_t p = 0; p < depth; p++) {
+            memcpy(out + p * TILE_ROWS, a + p * stride, TILE_ROWS * sizeof *out);
         }
     }
-    for (size_t p = done; p < depth; p++) {
-        for (size_t i = 0; i < rows; i++) {
-            out[i * PRODUCT_K + p] = a[p * stride + i];
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t p = 0; p < depth; p++) {
+            out[i * depth + p] = a[p * stride + i];
         }
     }
+}
+
+/* Rows as pack_rows left them against the columns of one tile. */
+static inline void tile_rows_across(size_t rows, struct tile tile)
+{
+    tile.a_stride = TILE_ROWS;
+    for (; rows >= TILE_ROWS; rows -= TILE_ROWS) {
+        strip_rows_across(&tile);
+        tile.a += TILE_ROWS * tile.k;
+        tile.c += TILE_ROWS * tile.c_stride;
+    }
+    tile.a_stride = tile.k;
+    tile_rows(rows, KERNELS_F32, tile);
 }
 
 /* Blocks of k and of columns: of packed 16-bit weights, of packed fp32 ones, or packed here. */
 struct products {
     const struct kernels_gemm *gemm;
     struct kernels_range rows;
-    float *b_scratch; /* [panel][depth][16] */
-    float *a_scratch; /* [16 rows][PRODUCT_K] of an A whose columns are contiguous */
+    float *b_scratch; /* [panel][depth][16]; NULL: B is packed already */
+    float *a_scratch; /* [PRODUCT_TURNED][PRODUCT_K]; NULL: A's rows are contiguous */
 };
 
-/* One block against all rows. tile is set but for A. */
+/* One block of B against `rows` rows of A. The columns of one tile meet all rows before the next do:
+ * its panels of B then stay in the L1 cache, and the rows of A come from the L2 cache. */
+static inline void products_columns(size_t rows, enum kernels_type type, bool across,
+                                    struct tile tile)
+{
+    if (!across && (type != KERNELS_F32 || rows < TILE_ROWS)) {
+        tile_rows(rows, type, tile); /* reads B once anyway, and has wider tiles for few rows */
+        return;
+    }
+    const size_t width = (size_t)TILE_PANELS * 16;
+    for (size_t left = tile.columns; left > 0; left -= tile.columns) {
+        tile.columns = left < width ? left : width;
+        across ? tile_rows_across(rows, tile) : tile_rows(rows, type, tile);
+        tile.b = (const float *)tile.b + TILE_PANELS * tile.panel_stride;
+        tile.c += width;
+    }
+}
+
+/* One block of B against all rows. tile is set but for A. */
 static inline void products_block(const struct products *products, enum kernels_type type,
                                   size_t k0, struct tile tile)
 {
     const struct kernels_matrix *a = &products->gemm->a;
     const struct kernels_range rows = products->rows;
-    if (a->column_stride == 1) {
-        tile.a = a->data + rows.begin * a->row_stride + k0;
+    const bool across = products->a_scratch != NULL;
+    const size_t step = across ? PRODUCT_TURNED : PRODUCT_ROWS;
+    for (size_t i = rows.begin; i < rows.end; i += step) {
+        const size_t taken = rows.end - i < step ? rows.end - i : step;
+        tile.a = a->data + i * a->row_stride + k0 * a->column_stride;
         tile.a_stride = a->row_stride;
-        tile_rows(rows.end - rows.begin, type, tile);
-        return;
-    }
-    for (size_t i = rows.begin; i < rows.end; i += 16) {
-        const size_t taken = rows.end - i < 16 ? rows.end - i : 16;
-        float *turned = products->a_scratch;
-        pack_rows(tile.k, taken, a->data + i + k0 * a->column_stride, a->column_stride, turned);
-        tile.a = turned;
-        tile.a_stride = PRODUCT_K;
-        tile_rows(taken, type, tile);
+        if (across) {
+            pack_rows(tile.k, taken, tile.a, a->column_stride, products->a_scratch);
+            tile.a = products->a_scratch;
+        }
+        products_columns(taken, type, across, tile);
         tile.c += taken * tile.c_stride;
     }
 }
 
-static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels_range rows,
-                                 struct kernels_range columns)
+static inline void products_run(const struct products *products, struct kernels_range columns)
 {
-    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_COLUMNS];
-    _Alignas(64) float a_scratch[PRODUCT_K * 16];
-    const struct products products = {gemm, rows, b_scratch, a_scratch};
+    const struct kernels_gemm *gemm = products->gemm;
+    const struct kernels_range rows = products->rows;
     const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
-    const bool widen = narrow && rows.end - rows.begin >= PRODUCT_WIDEN;
     for (size_t j0 = columns.begin; j0 < columns.end; j0 += PRODUCT_COLUMNS) {
         size_t width = columns.end - j0;
         width = width < PRODUCT_COLUMNS ? width : PRODUCT_COLUMNS;
@@ -360,7 +387,7 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
             size_t depth = gemm->k - k0;
             depth = depth < PRODUCT_K ? depth : PRODUCT_K;
             struct tile tile = {
-                .b = b_scratch,
+                .b = products->b_scratch,
                 .panel_stride = depth * 16,
                 .k = depth,
                 .c = gemm->c + rows.begin * gemm->c_stride + j0,
@@ -368,22 +395,48 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
                 .columns = width,
                 .accumulate = gemm->accumulate || k0 > 0,
             };
-            if (widen) {
-                products_widen(gemm, j0, width, k0, depth, b_scratch);
+            if (products->b_scratch == NULL) {
+                const size_t at = j0 * gemm->k + k0 * 16;
+                tile.b = narrow ? (const void *)((const uint16_t *)gemm->packed + at)
+                                : (const void *)((const float *)gemm->packed + at);
+                tile.panel_stride = gemm->k * 16;
             } else if (narrow) {
-                tile.b = (const uint16_t *)gemm->packed + j0 * gemm->k + k0 * 16;
-                tile.panel_stride = gemm->k * 16;
-            } else if (gemm->packed != NULL) {
-                tile.b = (const float *)gemm->packed + j0 * gemm->k + k0 * 16;
-                tile.panel_stride = gemm->k * 16;
+                products_widen(gemm, j0, width, k0, depth, products->b_scratch);
             } else {
                 struct kernels_matrix block = gemm->b;
                 block.data += k0 * block.row_stride + j0 * block.column_stride;
                 products_pack(depth, width, block, (struct kernels_range){0, (width + 15) / 16},
-                              b_scratch);
+                              products->b_scratch);
             }
-            products_block(&products, narrow && !widen ? gemm->type : KERNELS_F32, k0, tile);
+            const bool wide = !narrow || products->b_scratch != NULL;
+            products_block(products, wide ? KERNELS_F32 : gemm->type, k0, tile);
         }
+    }
+}
+
+/* With memory for what is widened, packed or copied; its pages are touched at each call. */
+static __attribute__((noinline)) void products_scratch(struct products *products, bool with_b,
+                                                       struct kernels_range columns)
+{
+    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_COLUMNS];
+    _Alignas(64) float a_scratch[PRODUCT_K * PRODUCT_TURNED];
+    products->b_scratch = with_b ? b_scratch : NULL;
+    products->a_scratch = products->gemm->a.column_stride == 1 ? NULL : a_scratch;
+    products_run(products, columns);
+}
+
+static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels_range rows,
+                                 struct kernels_range columns)
+{
+    struct products products = {.gemm = gemm, .rows = rows};
+    const bool across = gemm->a.column_stride != 1;
+    const bool widen =
+        gemm->type != KERNELS_F32 && (across || rows.end - rows.begin >= PRODUCT_WIDEN);
+    const bool with_b = gemm->packed == NULL || widen;
+    if (with_b || across) {
+        products_scratch(&products, with_b, columns);
+    } else {
+        products_run(&products, columns);
     }
 }
 #endif
