@@ -54,7 +54,7 @@ static void attention_task(void *argument, uint32_t index)
     const uint32_t kv_heads = job->attention->kv_head_count;
     const size_t item = index / kv_heads;
     const struct kernels_sequence *sequence = &job->attention->sequences[item / job->blocks];
-    const size_t block = item % job->blocks;
+    const size_t block = job->blocks - 1 - item % job->blocks; /* the longest first */
     const size_t end = sequence->start + sequence->row_count;
     if (sequence->row_count > 0 && block >= sequence->start / KERNELS_BLOCK &&
         block * KERNELS_BLOCK < end) {

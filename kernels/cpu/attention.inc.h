@@ -4,7 +4,9 @@
  * Why it is exact under chunking: scores go to a buffer of one block of 256 positions, so nothing
  * depends on which rows came in the same call; the softmax sum is one more column of P V, where V is
  * extended by a column of ones: fmaf(p, 1, l) is l + p. Masked pairs take no part in any chain.
- * A context longer than a block computes its scores twice (maximum first) instead of storing them. */
+ * A context of a few blocks keeps its keys and values packed and its scores stored; a longer one
+ * computes scores twice (maximum first). A row or two (decoding) take the heads of a group as the rows
+ * of a tile. All ways add in the same order. */
 #pragma once
 
 #include "kernels/cpu/int8.inc.h"
@@ -18,6 +20,9 @@
 #define HEAD_ROWS 4
 #endif
 #define HEAD_WIDE (TILE_PANELS > 1 ? 3 : 1)
+#define HEAD_WHOLE 4 /* blocks whose scores are stored: 32 KiB for a tile of rows */
+#define HEAD_GROUP 8 /* query heads at a time for a single row */
+#define HEAD_FEW 32  /* and positions packed at a time */
 #define HEAD_STEP 32 /* query rows whose P and dS are kept at a time in the backward pass */
 
 _Static_assert(KERNELS_BLOCK % HEAD_STEP == 0 && HEAD_STEP % HEAD_ROWS == 0, "tiles fit steps");
@@ -62,9 +67,8 @@ struct head {
     const struct kernels_sequence *sequence;
     size_t kv_head;
     size_t dim;
-    const float *k_panels; /* of the block at hand, [dim][16 positions] */
-    const float *v_panels; /* [position][16 columns], with ones */
-    size_t block_rows;     /* positions in those panels */
+    const float *k_panels; /* head_whole: all keys, [dim][16 positions] */
+    const float *v_panels; /* block by block, [position][16 columns], with ones */
 };
 
 /* Dot products of `rows` rows (HEAD_ROWS or 1) with the first `keys` rows in the panels. */
@@ -105,70 +109,292 @@ static inline void head_exp(size_t keys, float max, float *s)
     }
 }
 
-/* One block's part of `rows` rows of query head h from position on: forward pass. max and sum are
- * the rows' own. single: the context is one block, so the maximum is found here. */
-static inline void head_block(const struct head *head, size_t h, size_t position, size_t rows,
-                              size_t block, bool single, float *max, float *sum)
+/* Rows at hand: of query head h, from position on. */
+struct head_rows {
+    const struct head *head;
+    size_t h, position;
+    size_t rows; /* HEAD_ROWS or 1 */
+};
+
+/* What the first of the rows sees of a block; each row sees *out_step positions more. */
+static inline size_t head_keys(const struct head_rows *at, size_t block, size_t *out_step)
 {
+    const bool edge = at->position / KERNELS_BLOCK == block;
+    *out_step = edge ? 1 : 0;
+    return edge ? at->position % KERNELS_BLOCK + 1 : KERNELS_BLOCK;
+}
+
+static inline void head_raise(float found, size_t block, float *max)
+{
+    *max = block == 0 || !(*max > found) ? found : *max;
+}
+
+/* Scores of one block, s[row][KERNELS_BLOCK]; raises max[row]. */
+static inline void head_block_scores(const struct head_rows *at, size_t block,
+                                     const float *k_panels, float *s, float *max)
+{
+    const struct head *head = at->head;
+    const struct kernels_attention *attention = head->attention;
+    size_t step = 0;
+    const size_t keys = head_keys(at, block, &step);
+    const float *q = head->sequence->q +
+                     (at->position - head->sequence->start) * attention->q_stride +
+                     at->h * head->dim;
+    head_dots(at->rows, q, attention->q_stride, head->dim, keys + step * (at->rows - 1), k_panels,
+              s);
+    for (size_t r = 0; r < at->rows; r++) {
+        head_raise(head_scores(keys + step * r, attention->scale, s + r * KERNELS_BLOCK), block,
+                   &max[r]);
+    }
+}
+
+/* One block's part of a row's outputs and of its softmax sum. */
+static inline void head_gather(size_t dim, size_t block, const float *part, float *out, float *sum)
+{
+    if (block == 0) {
+        memcpy(out, part, dim * sizeof *out);
+        *sum = part[dim];
+    } else {
+        rows_add(dim, out, part, out);
+        *sum = *sum + part[dim];
+    }
+}
+
+/* From the scores of one block, which become exponentials, its part of the outputs. */
+static inline void head_block_values(const struct head_rows *at, size_t block,
+                                     const float *v_panels, size_t block_rows, float *s,
+                                     const float *max, float *sum)
+{
+    const struct head *head = at->head;
     const struct kernels_attention *attention = head->attention;
     const struct kernels_sequence *sequence = head->sequence;
     const size_t dim = head->dim;
-    const size_t row = position - sequence->start;
-    const bool edge = position / KERNELS_BLOCK == block;
-    const size_t keys = edge ? position % KERNELS_BLOCK + 1 : KERNELS_BLOCK; /* of the first row */
-    const size_t step = edge ? 1 : 0;
-    const float *q = sequence->q + row * attention->q_stride + h * dim;
-    _Alignas(64) float s[HEAD_ROWS * KERNELS_BLOCK];
+    const size_t row = at->position - sequence->start;
+    size_t step = 0;
+    const size_t keys = head_keys(at, block, &step);
     _Alignas(64) float o[HEAD_ROWS * (KERNELS_HEAD_DIM_MAX + 16)];
-
-    head_dots(rows, q, attention->q_stride, dim, keys + step * (rows - 1), head->k_panels, s);
-    for (size_t r = 0; r < rows; r++) {
-        float found = head_scores(keys + step * r, attention->scale, s + r * KERNELS_BLOCK);
-        if (single) {
-            max[r] = found;
-        }
+    for (size_t r = 0; r < at->rows; r++) {
         head_exp(keys + step * r, max[r], s + r * KERNELS_BLOCK);
     }
     struct tile tile = {
         .a = s,
         .a_stride = KERNELS_BLOCK,
-        .b = head->v_panels,
-        .panel_stride = head->block_rows * 16,
+        .b = v_panels,
+        .panel_stride = block_rows * 16,
         .k = keys,
         .c = o,
         .c_stride = KERNELS_HEAD_DIM_MAX + 16,
         .columns = (dim + 16) / 16 * 16,
     };
-    rows == 1 ? strip_one(&tile) : edge ? head_trail(&tile) : head_full(&tile);
-    for (size_t r = 0; r < rows; r++) {
-        float *out = sequence->out + (row + r) * attention->out_stride + h * dim;
-        const float *part = o + r * tile.c_stride;
-        if (block == 0) {
-            memcpy(out, part, dim * sizeof *out);
-            sum[r] = part[dim];
-        } else {
-            rows_add(dim, out, part, out);
-            sum[r] = sum[r] + part[dim];
+    at->rows == 1 ? strip_one(&tile) : step == 1 ? head_trail(&tile) : head_full(&tile);
+    for (size_t r = 0; r < at->rows; r++) {
+        float *out = sequence->out + (row + r) * attention->out_stride + at->h * dim;
+        head_gather(dim, block, o + r * tile.c_stride, out, &sum[r]);
+    }
+}
+
+/* One row's outputs once all blocks are in. */
+static inline void head_finish(const struct head *head, size_t h, size_t row, float max, float sum)
+{
+    const struct kernels_sequence *sequence = head->sequence;
+    const float inv = 1.0F / sum;
+    float *out = sequence->out + row * head->attention->out_stride + h * head->dim;
+    rows_scale(head->dim, inv, out, out);
+    if (sequence->stats != NULL) {
+        float *stats = sequence->stats + (h * sequence->row_count + row) * 2;
+        stats[0] = max;
+        stats[1] = inv;
+    }
+}
+
+/* Floats that `rows` values take as panels, ones included. */
+static inline size_t head_values_count(size_t rows, size_t dim)
+{
+    return rows * (dim / 16 + 1) * 16;
+}
+
+/* Rows [begin, end) of one query head, all keys and values packed. */
+static inline void head_whole(const struct head *head, size_t h, size_t begin, size_t end)
+{
+    _Alignas(64) float s[HEAD_WHOLE][HEAD_ROWS * KERNELS_BLOCK];
+    struct head_rows at = {.head = head, .h = h};
+    for (at.position = begin; at.position < end; at.position += at.rows) {
+        const size_t last = at.position / KERNELS_BLOCK;
+        const bool tall = at.position % HEAD_ROWS == 0 && at.position + HEAD_ROWS <= end;
+        float max[HEAD_ROWS];
+        float sum[HEAD_ROWS];
+        at.rows = tall ? HEAD_ROWS : 1;
+        for (size_t block = 0; block <= last; block++) {
+            head_block_scores(&at, block, head->k_panels + block * KERNELS_BLOCK * head->dim,
+                              s[block], max);
+        }
+        for (size_t block = 0; block <= last; block++) {
+            const size_t key = block * KERNELS_BLOCK;
+            const size_t block_rows = end - key < KERNELS_BLOCK ? end - key : KERNELS_BLOCK;
+            head_block_values(&at, block, head->v_panels + head_values_count(key, head->dim),
+                              block_rows, s[block], max, sum);
+        }
+        for (size_t r = 0; r < at.rows; r++) {
+            head_finish(head, h, at.position - head->sequence->start + r, max[r], sum[r]);
         }
     }
 }
 
-/* Raises max[r] by the scores of one block. */
-static inline void head_block_max(const struct head *head, size_t h, size_t position, size_t rows,
-                                  size_t block, float *max)
+/* The same block by block, for a context of any length: maxima in a first pass. */
+static inline void head_long(struct head *head, size_t begin, size_t end, float *k_panels,
+                             float *v_panels)
+{
+    _Alignas(64) float s[HEAD_ROWS * KERNELS_BLOCK];
+    float max[KERNELS_GROUP_MAX][KERNELS_BLOCK];
+    float sum[KERNELS_GROUP_MAX][KERNELS_BLOCK];
+    const struct kernels_attention *attention = head->attention;
+    const struct kernels_sequence *sequence = head->sequence;
+    const size_t group = attention->head_count / attention->kv_head_count;
+    const size_t last_block = begin / KERNELS_BLOCK;
+    const size_t first = last_block * KERNELS_BLOCK;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t block = 0; block <= last_block; block++) {
+            const size_t key = block * KERNELS_BLOCK;
+            const size_t offset = key * attention->kv_stride + head->kv_head * head->dim;
+            const size_t block_rows = end - key < KERNELS_BLOCK ? end - key : KERNELS_BLOCK;
+            head_pack_rows(block_rows, head->dim, sequence->k + offset, attention->kv_stride,
+                           k_panels);
+            if (pass == 1) {
+                head_pack_columns(block_rows, head->dim, sequence->v + offset, attention->kv_stride,
+                                  true, v_panels);
+            }
+            for (size_t g = 0; g < group; g++) {
+                struct head_rows at = {.head = head, .h = head->kv_head * group + g};
+                for (at.position = begin; at.position < end; at.position += at.rows) {
+                    const size_t row = at.position - first;
+                    const bool tall =
+                        at.position % HEAD_ROWS == 0 && at.position + HEAD_ROWS <= end;
+                    float again[HEAD_ROWS]; /* the second pass finds a block's maxima anew */
+                    at.rows = tall ? HEAD_ROWS : 1;
+                    memcpy(again, &max[g][row], at.rows * sizeof *again);
+                    head_block_scores(&at, block, k_panels, s, pass == 0 ? &max[g][row] : again);
+                    if (pass == 1) {
+                        head_block_values(&at, block, v_panels, block_rows, s, &max[g][row],
+                                          &sum[g][row]);
+                    }
+                }
+            }
+        }
+    }
+    for (size_t g = 0; g < group; g++) {
+        for (size_t position = begin; position < end; position++) {
+            head_finish(head, head->kv_head * group + g, position - sequence->start,
+                        max[g][position - first], sum[g][position - first]);
+        }
+    }
+}
+
+/* Scores of one position for `heads` heads from h on: s[head][KERNELS_BLOCK]. */
+static inline void head_row_scores(const struct head *head, size_t h, size_t heads, size_t position,
+                                   size_t block, float *panels, float *s)
 {
     const struct kernels_attention *attention = head->attention;
-    const bool edge = position / KERNELS_BLOCK == block;
-    const size_t keys = edge ? position % KERNELS_BLOCK + 1 : KERNELS_BLOCK;
-    const size_t step = edge ? 1 : 0;
-    const float *q = head->sequence->q + (position - head->sequence->start) * attention->q_stride +
-                     h * head->dim;
-    _Alignas(64) float s[HEAD_ROWS * KERNELS_BLOCK];
+    const struct kernels_sequence *sequence = head->sequence;
+    const size_t key = block * KERNELS_BLOCK;
+    const size_t keys = position + 1 - key < KERNELS_BLOCK ? position + 1 - key : KERNELS_BLOCK;
+    for (size_t j = 0; j < keys; j += HEAD_FEW) {
+        const size_t taken = keys - j < HEAD_FEW ? keys - j : HEAD_FEW;
+        const size_t offset = (key + j) * attention->kv_stride + head->kv_head * head->dim;
+        head_pack_rows(taken, head->dim, sequence->k + offset, attention->kv_stride, panels);
+        const struct tile tile = {
+            .a = sequence->q + (position - sequence->start) * attention->q_stride + h * head->dim,
+            .a_stride = head->dim,
+            .b = panels,
+            .panel_stride = head->dim * 16,
+            .k = head->dim,
+            .c = s + j,
+            .c_stride = KERNELS_BLOCK,
+            .columns = (taken + 15) / 16 * 16,
+        };
+        tile_rows(heads, KERNELS_F32, tile);
+    }
+}
 
-    head_dots(rows, q, attention->q_stride, head->dim, keys + step * (rows - 1), head->k_panels, s);
-    for (size_t r = 0; r < rows; r++) {
-        float found = head_scores(keys + step * r, attention->scale, s + r * KERNELS_BLOCK);
-        max[r] = block == 0 || !(max[r] > found) ? found : max[r];
+/* One position, `heads` heads from h on: the heads are the rows of the tiles. */
+static inline void head_row(const struct head *head, size_t h, size_t heads, size_t position)
+{
+    _Alignas(64) float panels[HEAD_FEW * (KERNELS_HEAD_DIM_MAX + 16)];
+    _Alignas(64) float s[HEAD_GROUP * KERNELS_BLOCK];
+    _Alignas(64) float o[HEAD_GROUP * (KERNELS_HEAD_DIM_MAX + 16)];
+    float max[HEAD_GROUP];
+    float sum[HEAD_GROUP];
+    const struct kernels_attention *attention = head->attention;
+    const struct kernels_sequence *sequence = head->sequence;
+    const size_t dim = head->dim;
+    const size_t row = position - sequence->start;
+    const size_t last = position / KERNELS_BLOCK;
+    for (int pass = last == 0 ? 1 : 0; pass < 2; pass++) {
+        for (size_t block = 0; block <= last; block++) {
+            const size_t key = block * KERNELS_BLOCK;
+            const size_t keys = block == last ? position + 1 - key : KERNELS_BLOCK;
+            head_row_scores(head, h, heads, position, block, panels, s);
+            for (size_t r = 0; r < heads; r++) {
+                const float found = head_scores(keys, attention->scale, s + r * KERNELS_BLOCK);
+                if (pass == 0 || last == 0) {
+                    head_raise(found, block, &max[r]);
+                }
+                if (pass == 1) {
+                    head_exp(keys, max[r], s + r * KERNELS_BLOCK);
+                }
+            }
+            struct tile tile = {
+                .a_stride = KERNELS_BLOCK,
+                .b = panels,
+                .c = o,
+                .c_stride = KERNELS_HEAD_DIM_MAX + 16,
+                .columns = (dim + 16) / 16 * 16,
+            };
+            for (size_t j = 0; j < keys && pass == 1; j += HEAD_FEW) {
+                tile.k = keys - j < HEAD_FEW ? keys - j : HEAD_FEW;
+                tile.a = s + j;
+                tile.panel_stride = tile.k * 16;
+                tile.accumulate = j > 0;
+                head_pack_columns(tile.k, dim,
+                                  sequence->v + (key + j) * attention->kv_stride +
+                                      head->kv_head * dim,
+                                  attention->kv_stride, true, panels);
+                tile_rows(heads, KERNELS_F32, tile);
+            }
+            for (size_t r = 0; r < heads && pass == 1; r++) {
+                head_gather(dim, block, o + r * tile.c_stride,
+                            sequence->out + row * attention->out_stride + (h + r) * dim, &sum[r]);
+            }
+        }
+    }
+    for (size_t r = 0; r < heads; r++) {
+        head_finish(head, h + r, row, max[r], sum[r]);
+    }
+}
+
+/* Many rows: with memory for packed keys and values, whose pages are touched at each call. */
+static __attribute__((noinline)) void head_many(struct head *head, size_t begin, size_t end)
+{
+    _Alignas(64) float k_panels[KERNELS_HEAD_DIM_MAX * KERNELS_BLOCK];
+    _Alignas(64) float v_panels[HEAD_PANELS_COUNT];
+    const struct kernels_attention *attention = head->attention;
+    const struct kernels_sequence *sequence = head->sequence;
+    const size_t dim = head->dim;
+    const size_t group = attention->head_count / attention->kv_head_count;
+    if (end > HEAD_WHOLE * KERNELS_BLOCK || (end + 15) / 16 * 16 * dim > sizeof k_panels / 4 ||
+        head_values_count(end, dim) > HEAD_PANELS_COUNT) {
+        head_long(head, begin, end, k_panels, v_panels);
+        return;
+    }
+    head->k_panels = k_panels;
+    head->v_panels = v_panels;
+    head_pack_rows(end, dim, sequence->k + head->kv_head * dim, attention->kv_stride, k_panels);
+    for (size_t key = 0; key < end; key += KERNELS_BLOCK) {
+        head_pack_columns(end - key < KERNELS_BLOCK ? end - key : KERNELS_BLOCK, dim,
+                          sequence->v + key * attention->kv_stride + head->kv_head * dim,
+                          attention->kv_stride, true, v_panels + head_values_count(key, dim));
+    }
+    for (size_t g = 0; g < group; g++) {
+        head_whole(head, head->kv_head * group + g, begin, end);
     }
 }
 
@@ -176,59 +402,23 @@ static inline void head_forward(const struct kernels_attention *attention,
                                 const struct kernels_sequence *sequence, uint32_t kv_head,
                                 size_t last_block)
 {
-    _Alignas(64) float k_panels[KERNELS_HEAD_DIM_MAX * KERNELS_BLOCK];
-    _Alignas(64) float v_panels[HEAD_PANELS_COUNT];
-    float max[KERNELS_GROUP_MAX][KERNELS_BLOCK];
-    float sum[KERNELS_GROUP_MAX][KERNELS_BLOCK];
-    const size_t dim = attention->head_dim;
     const size_t group = attention->head_count / attention->kv_head_count;
     const size_t first = last_block * KERNELS_BLOCK;
     const size_t stop = sequence->start + sequence->row_count;
     const size_t begin = first > sequence->start ? first : sequence->start;
     const size_t end = first + KERNELS_BLOCK < stop ? first + KERNELS_BLOCK : stop;
-    const bool single = last_block == 0;
-    struct head head = {attention, sequence, kv_head, dim, k_panels, v_panels, 0};
-
-    for (int pass = single ? 1 : 0; pass < 2; pass++) {
-        for (size_t block = 0; block <= last_block; block++) {
-            const size_t key = block * KERNELS_BLOCK;
-            const size_t offset = key * attention->kv_stride + kv_head * dim;
-            head.block_rows = end - key < KERNELS_BLOCK ? end - key : KERNELS_BLOCK;
-            head_pack_rows(head.block_rows, dim, sequence->k + offset, attention->kv_stride,
-                           k_panels);
-            if (pass == 1) {
-                head_pack_columns(head.block_rows, dim, sequence->v + offset, attention->kv_stride,
-                                  true, v_panels);
-            }
-            for (size_t g = 0; g < group; g++) {
-                const size_t h = kv_head * group + g;
-                for (size_t position = begin; position < end;) {
-                    const size_t at = position - first;
-                    const bool tall = position % HEAD_ROWS == 0 && position + HEAD_ROWS <= end;
-                    const size_t rows = tall ? HEAD_ROWS : 1;
-                    if (pass == 0) {
-                        head_block_max(&head, h, position, rows, block, &max[g][at]);
-                    } else {
-                        head_block(&head, h, position, rows, block, single, &max[g][at],
-                                   &sum[g][at]);
-                    }
-                    position += rows;
-                }
-            }
-        }
+    struct head head = {.attention = attention,
+                        .sequence = sequence,
+                        .kv_head = kv_head,
+                        .dim = attention->head_dim};
+    if (end - begin >= HEAD_ROWS) {
+        head_many(&head, begin, end);
+        return;
     }
-    for (size_t g = 0; g < group; g++) {
-        const size_t h = kv_head * group + g;
-        for (size_t position = begin; position < end; position++) {
-            const size_t row = position - sequence->start;
-            const float inv = 1.0F / sum[g][position - first];
-            float *out = sequence->out + row * attention->out_stride + h * dim;
-            rows_scale(dim, inv, out, out);
-            if (sequence->stats != NULL) {
-                float *stats = sequence->stats + (h * sequence->row_count + row) * 2;
-                stats[0] = max[g][position - first];
-                stats[1] = inv;
-            }
+    for (size_t position = begin; position < end; position++) {
+        for (size_t g = 0; g < group; g += HEAD_GROUP) {
+            head_row(&head, kv_head * group + g, group - g < HEAD_GROUP ? group - g : HEAD_GROUP,
+                     position);
         }
     }
 }

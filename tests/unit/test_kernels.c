@@ -15,9 +15,13 @@
 /* ---- attention -------------------------------------------------------------------------------- */
 
 /* rows, start, heads, kv_heads, dim */
-static const size_t heads[][5] = {{1, 0, 1, 1, 1},    {13, 0, 4, 2, 8},   {70, 0, 3, 1, 32},
-                                  {9, 250, 2, 2, 20}, {270, 0, 2, 1, 16}, {1, 300, 6, 2, 32},
-                                  {33, 0, 2, 1, 100}, {3, 0, 2, 1, 256}};
+static const size_t heads[][5] = {
+    {1, 0, 1, 1, 1},      {13, 0, 4, 2, 8},    {70, 0, 3, 1, 32},  {9, 250, 2, 2, 20},
+    {270, 0, 2, 1, 16},   {1, 300, 6, 2, 32},  {33, 0, 2, 1, 100}, {3, 0, 2, 1, 256},
+    {2, 40, 18, 2, 16},                        /* heads of a group in two parts */
+    {2, 511, 9, 1, 24},   {40, 490, 3, 1, 64}, /* whole, across an edge of blocks */
+    {24, 1020, 2, 1, 16},                      /* too long to be kept whole */
+    {14, 250, 1, 1, 250}};                     /* too wide */
 
 static void op_attention(struct run *run)
 {
@@ -49,10 +53,12 @@ static void op_attention(struct run *run)
             .out = out(run, count * attention.out_stride),
             .stats = out(run, count * shape.head_count * 2),
             .dout = in(run, count * attention.out_stride),
-            .dq = out(run, count * attention.q_stride),
-            .dk = out(run, positions * attention.kv_stride),
-            .dv = out(run, positions * attention.kv_stride),
         };
+        if (start == 0) {
+            sequences[i].dq = out(run, count * attention.q_stride);
+            sequences[i].dk = out(run, positions * attention.kv_stride);
+            sequences[i].dv = out(run, positions * attention.kv_stride);
+        }
     }
     kernels_attention(run->kernels, run->parallel, &attention);
     if (start == 0) {
