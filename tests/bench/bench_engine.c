@@ -17,6 +17,7 @@
 #include "shared/json/json.h"
 #include "shared/platform/pool.h"
 #include "tests/bench/engine_bench.h"
+#include "tests/bench/openblas.h"
 
 #define OUT_FOLDER "build/bench"
 #define REPORT_SIZE_MAX (1UL << 20)
@@ -83,6 +84,7 @@ static bool report_write(const struct bench *bench)
     json_writer_init(&writer, &out, true);
     json_begin_object(&writer);
     json_put_text(&writer, "backend", kernels_name(bench->kernels));
+    json_put_text(&writer, "openblas", bench->openblas);
     json_put_u64(&writer, "cores", pool_cores());
     (void)printf("\n  %-26s %10s %10s\n", "figure (worst of 1, 2 threads)", "measured", "bar");
     for (size_t i = 0; i < sizeof BARS / sizeof BARS[0]; i++) {
@@ -125,7 +127,9 @@ int main(int argc, char **argv)
         return 2;
     }
     struct note note = {0};
-    struct bench bench = {.kernels = kernels_get(NULL, &note), .folder = OUT_FOLDER};
+    struct bench bench = {.openblas = openblas_start(argv),
+                          .kernels = kernels_get(NULL, &note),
+                          .folder = OUT_FOLDER};
     struct pool *pools[BENCH_THREADS_MAX + 1] = {0};
     bench.parallel[1] = &parallel_serial;
     for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {
@@ -135,10 +139,12 @@ int main(int argc, char **argv)
     }
     (void)mkdir("build", 0755);
     (void)mkdir(OUT_FOLDER, 0755);
-    if (bench.kernels == NULL) {
-        (void)fprintf(stderr, "bench_engine: %s\n", note.text);
+    if (bench.kernels == NULL || bench.openblas == NULL) {
+        (void)fprintf(stderr, "bench_engine: %s\n",
+                      bench.kernels == NULL ? note.text : "no OpenBLAS to compare with");
         return 1;
     }
+    (void)printf("  ours: %s; OpenBLAS: %s\n", kernels_name(bench.kernels), bench.openblas);
     bench_limits(&bench);
     if (wanted(only, "products")) {
         bench_products(&bench);

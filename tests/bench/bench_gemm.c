@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "shared/platform/pool.h"
 #include "tests/bench/ceiling.h"
+#include "tests/bench/openblas.h"
 
 #define REPEATS 7
 #define FLOATS (64UL * 1024UL * 1024UL)
@@ -265,6 +266,7 @@ int main(int argc, char **argv)
 {
     static const char *const names[] = {"fp32", "bf16", "f16", "int8"};
     struct note note;
+    const char *peer = openblas_start(argv);
     struct bench bench = {.kernels = kernels_get(NULL, &note)};
     struct pool *pool = pool_create(0);
     FILE *out = fopen("build/bench/gemm.json", "w");
@@ -278,7 +280,7 @@ int main(int argc, char **argv)
     bench.x_scales = aligned_alloc(64, FLOATS);
     bench.scales = aligned_alloc(64, FLOATS);
     bench.stored = aligned_alloc(64, FLOATS * 2);
-    if (bench.kernels == NULL || pool == NULL || out == NULL || bench.x == NULL ||
+    if (peer == NULL || bench.kernels == NULL || pool == NULL || out == NULL || bench.x == NULL ||
         bench.w == NULL || bench.c == NULL || bench.packed == NULL || bench.narrow == NULL ||
         bench.x_codes == NULL || bench.codes == NULL || bench.x_scales == NULL ||
         bench.scales == NULL || bench.stored == NULL) {
@@ -291,7 +293,8 @@ int main(int argc, char **argv)
         bench.c[i] = 0.0F;
     }
     openblas_set_num_threads(1);
-    (void)fprintf(out, "{\n");
+    (void)printf("ours: %s; OpenBLAS: %s\n", kernels_name(bench.kernels), peer);
+    (void)fprintf(out, "{\n  \"openblas\": \"%s\",\n", peer);
     for (int i = 0; i < 4; i++) {
         bench.int8 = i == 3;
         bench.type = i == 1 ? KERNELS_BF16 : i == 2 ? KERNELS_F16 : KERNELS_F32;

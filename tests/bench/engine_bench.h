@@ -41,6 +41,7 @@ struct bench_row {
 };
 
 struct bench {
+    const char *openblas; /* the kernels it chose, as it names them */
     const struct kernels *kernels;
     const struct parallel *parallel[BENCH_THREADS_MAX + 1]; /* [threads] */
     const char *folder;                                     /* scratch files, "build/bench" */
