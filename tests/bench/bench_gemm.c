@@ -217,6 +217,7 @@ static void decode_token(struct bench *bench)
             call_gemm(bench);
             bench->packed = all;
         }
+        bench->shape = NULL;
         at += matrix_bytes(bench, i);
     }
 }
@@ -267,7 +268,8 @@ int main(int argc, char **argv)
     static const char *const names[] = {"fp32", "bf16", "f16", "int8"};
     struct note note;
     const char *peer = openblas_start(argv);
-    struct bench bench = {.kernels = kernels_get(NULL, &note)};
+    static struct bench bench; /* its memory lives as long as the program */
+    bench.kernels = kernels_get(NULL, &note);
     struct pool *pool = pool_create(0);
     FILE *out = fopen("build/bench/gemm.json", "w");
     bench.x = aligned_alloc(64, FLOATS * 4);

@@ -5,6 +5,7 @@
  * the CPU, or wrong, it starts itself again with better ones named. */
 #pragma once
 
+#if __has_include(<cblas.h>)
 #include <cblas.h>
 #include <math.h>
 #include <stdbool.h>
@@ -87,3 +88,4 @@ static inline const char *openblas_start(char **argv)
     }
     return openblas_get_corename();
 }
+#endif
