@@ -111,14 +111,15 @@ test: deps ## install what is missing, build, run all tests
 demo: deps ## the whole loop on real text; KEEP=1 leaves the stack up
 	$(Q)$(MAKE) --no-print-directory bins
 	$(Q)$(BUILD)/bin/openledger demo $(if $(KEEP),--keep)
-# The three commands that made deploy/models/base, from installed texts only (1 to 2 hours on 2 cores;
-# goes on where it was stopped). Same packages, same bytes.
+# The three commands that made deploy/models/openledger-3m, from installed texts only (1 to 2 hours on 2 cores;
+# goes on where it was stopped), and whether the model is that one.
 base-model: deps bins ## make the base model anew into build/base/model
 	$(Q)$(BUILD)/bin/openledger corpus base --out build/base/corpus
 	$(Q)$(BUILD)/bin/openledger tokenizer train --corpus build/base/corpus/train.jsonl --out build/base/tokenizer
 	$(Q)$(BUILD)/bin/openledger pretrain --corpus build/base/corpus/train.jsonl \
 	  --heldout build/base/corpus/heldout.jsonl --tokenizer build/base/tokenizer --out build/base/model \
 	  --steps 3200 --batch 16 --seed 20261123 --judge-every 400 --save-every 200 \
+	  --expect deploy/models/openledger-3m/manifest.json \
 	  $(if $(wildcard build/base/model/checkpoint*),--resume)
 unit: $(TESTS:=.ok) ## run unit tests; a passed test reruns only when its binary changes
 sanitize: ## unit tests under asan+ubsan (clang) and tsan (gcc)

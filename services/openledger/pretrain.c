@@ -10,6 +10,7 @@
 
 #include "services/openledger/commands.h"
 #include "services/openledger/pretrain_data.h"
+#include "services/openledger/pretrain_expect.h"
 #include "shared/base/check.h"
 #include "shared/json/json.h"
 #include "shared/lm/gradient.h"
@@ -56,6 +57,17 @@ static const struct setting TABLE[] = {
      .fallback = "0",
      .max = 256,
      .doc = "threads; 0: one per core. Does not change the result"},
+    {.name = "micro-batch-rows",
+     .type = SETTING_U64,
+     .fallback = "1024",
+     .min = 1,
+     .max = LM_MICRO_BATCH_ROWS_MAX,
+     .doc = "tokens trained on at once, at least one window: memory. Does not change the result"},
+    {.name = "recompute",
+     .type = SETTING_BOOL,
+     .fallback = "false",
+     .doc = "layers run again in the backward pass: less memory, more time. Does not change the "
+            "result"},
     {.name = "layers",
      .type = SETTING_U64,
      .fallback = "6",
@@ -120,6 +132,10 @@ static const struct setting TABLE[] = {
      .fallback = "0",
      .max = 1000000,
      .doc = "stop after this step with a checkpoint; 0: run to the end"},
+    {.name = "expect",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "a manifest.json: fail unless the finished model has its digest"},
     {.name = "resume",
      .type = SETTING_BOOL,
      .fallback = "false",
@@ -142,6 +158,7 @@ struct run {
     struct lm_windows windows, judged;
     struct lm_trainer *trainer;
     struct pool *pool;
+    struct digest expected; /* zero: whatever comes */
     uint32_t batch;
     struct lm_example *examples; /* batch of them, or FINAL_WINDOWS */
 };
@@ -325,7 +342,7 @@ static void manifest_write(const struct run *run, const struct lm_model *model,
     struct json_writer writer;
     json_writer_init(&writer, out, true);
     json_begin_object(&writer);
-    json_put_text(&writer, "kind", "openledger-base-model-v1");
+    json_put_text(&writer, "kind", PRETRAIN_MANIFEST_KIND);
     lm_model_digest(model, &digest);
     json_put_text(&writer, "model_digest", digest_format(&digest, text));
     sha256(weights, &digest);
@@ -408,6 +425,16 @@ static enum err ship(const struct run *run, struct note *note)
     if (err == ERR_OK) {
         err = output_write(run, "manifest.json", buf_bytes(&text), note);
     }
+    if (err == ERR_OK && !digest_is_zero(&run->expected)) {
+        struct digest made;
+        lm_model_digest(model, &made);
+        err = pretrain_expect_check(&run->expected, &made, note);
+        if (err == ERR_OK) {
+            char digest[DIGEST_TEXT_SIZE];
+            (void)fprintf(stderr, "the model is the expected one: %s\n",
+                          digest_format(&made, digest));
+        }
+    }
     buf_deinit(&weights);
     buf_deinit(&text);
     lm_model_destroy(model);
@@ -438,6 +465,8 @@ static enum err trainer_make(struct run *run, struct note *note)
     options.warmup_count = (uint32_t)settings_u64(settings, "warmup");
     options.learning_rate = (float)settings_f64(settings, "rate");
     options.weight_decay = (float)settings_f64(settings, "weight-decay");
+    options.micro_batch_rows = (uint32_t)settings_u64(settings, "micro-batch-rows");
+    options.recompute = settings_bool(settings, "recompute");
     if (options.warmup_count > options.step_count / 2) {
         options.warmup_count = options.step_count / 2;
     }
@@ -450,7 +479,11 @@ static enum err run_prepare(struct run *run, struct note *note)
     const char *tokenizer = settings_text(settings, "tokenizer");
     uint32_t context = (uint32_t)settings_u64(settings, "context");
     uint64_t seed = settings_u64(settings, "seed");
+    const char *expect = settings_text(settings, "expect");
     enum err err = file_make_folders(run->out, note);
+    if (err == ERR_OK && expect[0] != '\0') {
+        err = pretrain_expect_load(expect, &run->expected, note);
+    }
     if (err == ERR_OK) {
         err = pretrain_data_load(&run->corpus, settings_text(settings, "corpus"), tokenizer, note);
     }

@@ -10,8 +10,9 @@
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
 
-#define PRETRAIN_SOURCES_MAX 64U         /* distinct "source" values */
-#define PRETRAIN_SOURCE_SIZE 64U         /* bytes of one, with NUL; longer ones are cut */
+#define PRETRAIN_SOURCES_MAX 64U /* distinct "source" values */
+#define PRETRAIN_SOURCE_SIZE 64U /* bytes of one, with NUL; longer ones are cut */
+#define PRETRAIN_MANIFEST_KIND "openledger-base-model-v1"
 #define PRETRAIN_TOKENS_MAX (1ULL << 31) /* in one file */
 
 struct pretrain_source {

@@ -50,6 +50,8 @@ struct jobs_options {
     const struct kernels *kernels; /* of the base; NULL: the best of this machine */
     uint32_t threads;              /* for the model; 0: one per core */
     uint32_t save_every;           /* steps between checkpoints */
+    uint32_t micro_batch_rows;     /* as struct trainer_hooks', as is recompute */
+    bool recompute;
 };
 
 struct jobs;

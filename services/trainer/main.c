@@ -2,6 +2,7 @@
 #include "services/trainer/api.h"
 #include "shared/base/log.h"
 #include "shared/lineage/lineage.h"
+#include "shared/lm/train.h"
 #include "shared/platform/clock.h"
 
 static const struct setting SETTINGS[] = {
@@ -25,6 +26,18 @@ static const struct setting SETTINGS[] = {
      .min = 1,
      .max = 100000,
      .doc = "steps between checkpoints on disk"},
+    {.name = "micro-batch-rows",
+     .type = SETTING_U64,
+     .fallback = "1024",
+     .min = 1,
+     .max = LM_MICRO_BATCH_ROWS_MAX,
+     .doc = "tokens trained on at once, at least one text: memory. Does not change the result"},
+    {.name = "recompute",
+     .type = SETTING_BOOL,
+     .fallback = "false",
+     .doc =
+         "layers run again in the backward pass instead of keeping all: less memory, a third more "
+         "time. Does not change the result"},
 };
 
 static const struct service_config CONFIG = {
@@ -95,8 +108,10 @@ static enum err start(struct trainer *trainer, struct note *note)
                                        .operator_account = &trainer->account,
                                        .kernels = kernels,
                                        .threads = (uint32_t)settings_u64(settings, "threads"),
-                                       .save_every =
-                                           (uint32_t)settings_u64(settings, "save-every")};
+                                       .save_every = (uint32_t)settings_u64(settings, "save-every"),
+                                       .micro_batch_rows =
+                                           (uint32_t)settings_u64(settings, "micro-batch-rows"),
+                                       .recompute = settings_bool(settings, "recompute")};
         err = jobs_create(&options, &trainer->api.jobs, note);
     }
     trainer->api.follow = trainer->follow;

@@ -225,7 +225,9 @@ static enum err train(struct work *work, const struct trainer_job *job, struct t
     struct trainer_hooks hooks = {.context = work,
                                   .progress = on_progress,
                                   .save = on_save,
-                                  .save_every = runner->options.save_every};
+                                  .save_every = runner->options.save_every,
+                                  .micro_batch_rows = runner->options.micro_batch_rows,
+                                  .recompute = runner->options.recompute};
     struct buf checkpoint;
     buf_init(&checkpoint, TRAINER_CHECKPOINT_MAX);
     enum err err = trainer_store_load(&runner->store, &job->id, &checkpoint, note);

@@ -54,8 +54,8 @@ enum err trainer_settings_check(const struct ledger_train_settings *settings,
     return ERR_OK;
 }
 
-static enum err make_trainer(const struct trainer_job *job, struct lm_trainer **out,
-                             struct note *note)
+static enum err make_trainer(const struct trainer_job *job, const struct trainer_hooks *hooks,
+                             struct lm_trainer **out, struct note *note)
 {
     const struct ledger_train_settings *settings = &job->settings;
     struct lm_adapter_config shape = {
@@ -66,6 +66,10 @@ static enum err make_trainer(const struct trainer_job *job, struct lm_trainer **
     options.warmup_count = settings->warmup_steps;
     options.learning_rate = (float)settings->learning_rate_ppm / MILLION;
     options.weight_decay = (float)settings->weight_decay_ppm / MILLION;
+    options.recompute = hooks->recompute;
+    if (hooks->micro_batch_rows > 0) {
+        options.micro_batch_rows = hooks->micro_batch_rows;
+    }
     return lm_trainer_create_adapter(job->base->model, &shape, &options, NULL, out, note);
 }
 
@@ -336,7 +340,7 @@ enum err trainer_run(const struct trainer_job *job, struct bytes checkpoint,
     struct run run = {.job = job, .epoch = UINT64_MAX};
     buf_init(&run.steps, TRAINER_TRANSCRIPT_MAX);
     run.order = calloc(job->rows->trainable_count, sizeof *run.order);
-    err = run.order == NULL ? ERR_NO_MEMORY : make_trainer(job, &run.trainer, note);
+    err = run.order == NULL ? ERR_NO_MEMORY : make_trainer(job, hooks, &run.trainer, note);
     if (err == ERR_OK && checkpoint.size > 0) {
         err = checkpoint_restore(&run, checkpoint, note);
     }

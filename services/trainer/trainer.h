@@ -49,6 +49,9 @@ struct trainer_hooks {
     /* Keeps a checkpoint, replacing the one before; may be NULL. */
     enum err (*save)(void *context, struct bytes checkpoint, struct note *note);
     uint32_t save_every; /* steps; 0: only when stopped */
+    /* Memory against time; the bytes of a job do not depend on either. */
+    uint32_t micro_batch_rows; /* as struct lm_train_options'; 0: its default */
+    bool recompute;            /* the same */
 };
 
 struct trainer_output {

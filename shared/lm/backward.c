@@ -216,10 +216,14 @@ void lm_backward(const struct lm_pass *pass, const struct lm_gradient *gradient)
 {
     const struct lm_net *net = pass->net;
     const struct lm_acts *acts = pass->acts;
-    CHECK(acts->saved);
+    CHECK(acts->keep != LM_KEEP_NOTHING);
     CHECK(pass->segment_count == 1);
     norm_back(pass, gradient, lm_tensor_norm(&net->config), acts->x_out, acts->final_inv, false);
     for (uint32_t layer = net->config.layer_count; layer-- > 0;) {
+        /* The last layer's activations are still what the forward pass left. */
+        if (acts->keep == LM_KEEP_INPUTS && layer + 1 < net->config.layer_count) {
+            lm_layer_again(pass, layer);
+        }
         layer_back(pass, gradient, layer);
     }
     if (gradient->weights != NULL) {

@@ -153,8 +153,8 @@ struct lm_layer_acts {
     float *x;                       /* residual stream before the layer */
     float *norm1, *inv1;            /* normalised input of attention */
     float *q, *k, *v;               /* after rotation */
-    float *q_raw, *k_raw;           /* before the head norms; q and k unless saved */
-    float *q_inv, *k_inv;           /* of the head norms; saved only */
+    float *q_raw, *k_raw;           /* before the head norms; q and k when nothing is kept */
+    float *q_inv, *k_inv;           /* of the head norms; kept only */
     float *attention, *stats;       /* mixed values; softmax statistics */
     float *mid;                     /* residual stream between attention and feed-forward */
     float *norm2, *inv2;            /* normalised input of the feed-forward block */
@@ -162,11 +162,18 @@ struct lm_layer_acts {
     float *ax[LM_PROJECTION_COUNT]; /* adapter: A x */
 };
 
-/* Memory for `rows` rows. Saved: every layer keeps its own activations for the backward pass;
- * else all layers share one set. */
+/* What a forward pass leaves for a backward pass. */
+enum lm_keep {
+    LM_KEEP_NOTHING, /* all layers share one set of activations: no backward pass */
+    LM_KEEP_LAYERS,  /* every layer keeps its own */
+    LM_KEEP_INPUTS,  /* every layer keeps its input; the backward pass runs the layer again to fill
+                        the one set they share: a third more products, the same bits */
+};
+
+/* Memory for `rows` rows: one allocation whose size follows from the config. */
 struct lm_acts {
     size_t rows;
-    bool saved;
+    enum lm_keep keep;
     uint32_t rank; /* widest A x that fits */
     float *memory; /* owned: everything below */
     struct lm_layer_acts *layers;
@@ -181,7 +188,9 @@ struct lm_acts {
     float *dx, *dnorm, *dwide, *dq, *dk, *dv, *sdy, *db;
 };
 MUST_USE enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t rows,
-                               uint32_t rank, bool saved);
+                               uint32_t rank, enum lm_keep keep);
+/* Bytes that lm_acts_init takes. */
+uint64_t lm_acts_memory(const struct lm_net *net, size_t rows, uint32_t rank, enum lm_keep keep);
 void lm_acts_deinit(struct lm_acts *acts); /* a zeroed one is fine */
 
 /* ---- passes ---- */
@@ -217,6 +226,10 @@ struct lm_pass {
 
 /* Runs all layers and the final norm: acts->final has the rows for the head. */
 void lm_forward(const struct lm_pass *pass);
+
+/* Fills layer's activations from its input once more: the same bits as lm_forward's. The output of the
+ * feed-forward block, which no gradient asks for, is not made again. */
+void lm_layer_again(const struct lm_pass *pass, uint32_t layer);
 
 /* acts->logits = acts->head W_head^T for its first `count` rows. */
 void lm_head(const struct lm_net *net, const struct parallel *parallel, struct lm_acts *acts,

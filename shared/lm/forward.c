@@ -32,6 +32,7 @@ static void base_product(const struct lm_net *net, const struct parallel *parall
     const struct lm_tensor *w = &net->tensors[tensor];
     const struct lm_matrix *matrix = net->values == NULL ? &net->matrices[tensor] : NULL;
     if (net->precision == LM_INT8) {
+        CHECK(matrix != NULL); /* weights that are trained are fp32 */
         struct kernels_gemm_int8 gemm = {
             .m = rows,
             .n = w->rows,
@@ -60,6 +61,24 @@ static void base_product(const struct lm_net *net, const struct parallel *parall
     kernels_gemm(net->kernels, parallel, &gemm);
 }
 
+/* ax = A x for the rows of one segment; both begin at its first row. */
+static void lora_down(const struct lm_pass *pass, const struct parallel *parallel,
+                      const struct lm_segment *segment, const struct lm_lora_module *module,
+                      const float *x, float *ax)
+{
+    struct kernels_gemm down = {
+        .m = segment->count,
+        .n = segment->lora->rank,
+        .k = module->in,
+        .a = {x, module->in, 1},
+        .b = {module->a, 1, module->in},
+        .packed = module->packed_a,
+        .c = ax,
+        .c_stride = segment->lora->rank,
+    };
+    kernels_gemm(pass->net->kernels, parallel, &down);
+}
+
 /* y += scale * (B (A x)) for the rows of one segment. */
 static void lora_product(const struct lm_pass *pass, const struct parallel *parallel,
                          const struct lm_segment *segment, const struct lm_lora_module *module,
@@ -70,17 +89,7 @@ static void lora_product(const struct lm_pass *pass, const struct parallel *para
     size_t first = segment->row;
     float *ax_rows = ax + first * rank;
     float *u = pass->acts->lora_u + first * module->out;
-    struct kernels_gemm down = {
-        .m = segment->count,
-        .n = rank,
-        .k = module->in,
-        .a = {x + first * module->in, module->in, 1},
-        .b = {module->a, 1, module->in},
-        .packed = module->packed_a,
-        .c = ax_rows,
-        .c_stride = rank,
-    };
-    kernels_gemm(kernels, parallel, &down);
+    lora_down(pass, parallel, segment, module, x + first * module->in, ax_rows);
     struct kernels_gemm up = {
         .m = segment->count,
         .n = module->out,
@@ -263,6 +272,43 @@ static void embed(const struct lm_pass *pass)
     }
 }
 
+/* A layer from its input x to the input of its last product, act. */
+static void layer_run(const struct lm_pass *pass, uint32_t i)
+{
+    const struct lm_net *net = pass->net;
+    const struct lm_config *config = &net->config;
+    const struct lm_layer_acts *layer = &pass->acts->layers[i];
+    size_t rows = pass->rows;
+    kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
+                    layer->x, weight_of(net, i, LM_NORM_ATTENTION), layer->norm1, layer->inv1);
+    attend(pass, i);
+    /* norm2 is free at this moment: it holds the block's output. */
+    quantise(net, pass->parallel, pass->acts, layer->attention, rows, lm_query_width(config));
+    project(pass, i, LM_O, layer->attention, layer->norm2);
+    kernels_add(net->kernels, pass->parallel, rows * config->hidden, layer->x, layer->norm2,
+                layer->mid);
+    kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
+                    layer->mid, weight_of(net, i, LM_NORM_FFN), layer->norm2, layer->inv2);
+    quantise(net, pass->parallel, pass->acts, layer->norm2, rows, config->hidden);
+    project(pass, i, LM_GATE, layer->norm2, layer->gate);
+    project(pass, i, LM_UP, layer->norm2, layer->up);
+    kernels_swiglu(net->kernels, pass->parallel, rows * config->ffn, layer->gate, layer->up,
+                   layer->act);
+}
+
+void lm_layer_again(const struct lm_pass *pass, uint32_t layer)
+{
+    CHECK(pass->segment_count == 1);
+    const struct lm_layer_acts *acts = &pass->acts->layers[layer];
+    const struct lm_segment *segment = &pass->segments[0];
+    layer_run(pass, layer);
+    const struct lm_lora_module *down =
+        segment_module(segment, layer * LM_PROJECTION_COUNT + LM_DOWN);
+    if (down != NULL) {
+        lora_down(pass, pass->parallel, segment, down, acts->act, acts->ax[LM_DOWN]);
+    }
+}
+
 void lm_forward(const struct lm_pass *pass)
 {
     const struct lm_net *net = pass->net;
@@ -271,28 +317,16 @@ void lm_forward(const struct lm_pass *pass)
     CHECK(pass->rows >= 1 && pass->rows <= acts->rows);
     CHECK(pass->segment_count >= 1);
     size_t rows = pass->rows;
-    size_t count = rows * config->hidden;
     embed(pass);
     for (uint32_t i = 0; i < config->layer_count; i++) {
         const struct lm_layer_acts *layer = &acts->layers[i];
         float *next = i + 1 < config->layer_count ? acts->layers[i + 1].x : acts->x_out;
-        kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
-                        layer->x, weight_of(net, i, LM_NORM_ATTENTION), layer->norm1, layer->inv1);
-        attend(pass, i);
-        /* norm2 and final are free at this moment: they hold the blocks' outputs. */
-        quantise(net, pass->parallel, acts, layer->attention, rows, lm_query_width(config));
-        project(pass, i, LM_O, layer->attention, layer->norm2);
-        kernels_add(net->kernels, pass->parallel, count, layer->x, layer->norm2, layer->mid);
-        kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
-                        layer->mid, weight_of(net, i, LM_NORM_FFN), layer->norm2, layer->inv2);
-        quantise(net, pass->parallel, acts, layer->norm2, rows, config->hidden);
-        project(pass, i, LM_GATE, layer->norm2, layer->gate);
-        project(pass, i, LM_UP, layer->norm2, layer->up);
-        kernels_swiglu(net->kernels, pass->parallel, rows * config->ffn, layer->gate, layer->up,
-                       layer->act);
+        layer_run(pass, i);
         quantise(net, pass->parallel, acts, layer->act, rows, config->ffn);
+        /* final is free until the last layer is done: it holds the block's output. */
         project(pass, i, LM_DOWN, layer->act, acts->final);
-        kernels_add(net->kernels, pass->parallel, count, layer->mid, acts->final, next);
+        kernels_add(net->kernels, pass->parallel, rows * config->hidden, layer->mid, acts->final,
+                    next);
     }
     kernels_rmsnorm(net->kernels, pass->parallel, rows, config->hidden, config->norm_epsilon,
                     acts->x_out, lm_net_vector(net, lm_tensor_norm(config)), acts->final,

@@ -52,8 +52,8 @@ enum err lm_losses(const struct lm_model *model, const struct lm_adapter *adapte
     struct lm_rows rows = {0};
     for (uint32_t first = 0; first < count && err == ERR_OK;) {
         uint32_t taken = lm_rows_fit(examples + first, count - first, ROWS_AT_ONCE);
-        err = lm_rows_load(&rows, &model->net, adapter == NULL ? NULL : &adapter->lora, false,
-                           examples + first, taken);
+        err = lm_rows_load(&rows, &model->net, adapter == NULL ? NULL : &adapter->lora,
+                           LM_KEEP_NOTHING, examples + first, taken);
         if (err == ERR_OK) {
             rows.pass.parallel = parallel;
             lm_forward(&rows.pass);
@@ -110,7 +110,8 @@ enum err lm_adapter_traces(const struct lm_model *model, const struct lm_adapter
     struct lm_rows rows = {0};
     for (uint32_t first = 0; first < count && err == ERR_OK;) {
         uint32_t taken = lm_rows_fit(examples + first, count - first, ROWS_AT_ONCE);
-        err = lm_rows_load(&rows, &model->net, &adapter->lora, true, examples + first, taken);
+        err = lm_rows_load(&rows, &model->net, &adapter->lora, LM_KEEP_LAYERS, examples + first,
+                           taken);
         if (err == ERR_OK) {
             struct tracing tracing = {
                 .rows = &rows, .first = first, .trace = trace, .context = context};

@@ -189,10 +189,10 @@ static float *cut_take(struct cut *cut, size_t count)
     return piece;
 }
 
+/* Everything of a layer but its input x. */
 static void layer_cut(struct lm_layer_acts *layer, const struct lm_config *config, size_t rows,
                       uint32_t rank, bool saved, struct cut *cut)
 {
-    layer->x = cut_take(cut, rows * config->hidden);
     layer->norm1 = cut_take(cut, rows * config->hidden);
     layer->inv1 = cut_take(cut, rows);
     layer->q = cut_take(cut, rows * lm_query_width(config));
@@ -227,14 +227,19 @@ static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut 
     const struct lm_config *config = &net->config;
     size_t rows = acts->rows;
     uint32_t wide = width_max(config);
+    const bool saved = acts->keep != LM_KEEP_NOTHING;
     for (uint32_t i = 0; i < config->layer_count; i++) {
-        if (i == 0 || acts->saved) {
-            layer_cut(&acts->layers[i], config, rows, acts->rank, acts->saved, cut);
-        } else {
-            acts->layers[i] = acts->layers[0];
+        struct lm_layer_acts *layer = &acts->layers[i];
+        float *x = i == 0 || saved ? cut_take(cut, rows * config->hidden) : acts->layers[0].x;
+        if (i > 0 && acts->keep != LM_KEEP_LAYERS) {
+            *layer = acts->layers[0];
+            layer->x = x;
+            continue;
         }
+        layer->x = x; /* mid may be the same memory */
+        layer_cut(layer, config, rows, acts->rank, saved, cut);
     }
-    acts->x_out = acts->saved ? cut_take(cut, rows * config->hidden) : acts->layers[0].x;
+    acts->x_out = saved ? cut_take(cut, rows * config->hidden) : acts->layers[0].x;
     acts->final = cut_take(cut, rows * config->hidden);
     acts->final_inv = cut_take(cut, rows);
     acts->lora_u = cut_take(cut, acts->rank > 0 ? rows * wide : 0);
@@ -246,7 +251,7 @@ static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut 
         acts->codes = (int8_t *)cut_take(cut, blocks * KERNELS_QUANT / sizeof(float));
         acts->scales = cut_take(cut, blocks);
     }
-    if (acts->saved) {
+    if (saved) {
         acts->dx = cut_take(cut, rows * config->hidden);
         acts->dnorm = cut_take(cut, rows * config->hidden);
         acts->dwide = cut_take(cut, rows * wide);
@@ -259,9 +264,9 @@ static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut 
 }
 
 enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t rows, uint32_t rank,
-                      bool saved)
+                      enum lm_keep keep)
 {
-    struct lm_acts made = {.rows = rows, .rank = rank, .saved = saved};
+    struct lm_acts made = {.rows = rows, .rank = rank, .keep = keep};
     made.layers = calloc(net->config.layer_count, sizeof *made.layers);
     if (made.layers == NULL) {
         return ERR_NO_MEMORY;
@@ -278,6 +283,15 @@ enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t row
     acts_cut(&made, net, &cut);
     *acts = made;
     return ERR_OK;
+}
+
+uint64_t lm_acts_memory(const struct lm_net *net, size_t rows, uint32_t rank, enum lm_keep keep)
+{
+    struct lm_layer_acts layers[LM_LAYERS_MAX] = {0};
+    struct lm_acts counted = {.rows = rows, .rank = rank, .keep = keep, .layers = layers};
+    struct cut cut = {0};
+    acts_cut(&counted, net, &cut);
+    return cut.used * sizeof(float);
 }
 
 void lm_acts_deinit(struct lm_acts *acts)

@@ -50,16 +50,16 @@ void lm_rows_deinit(struct lm_rows *rows)
 
 /* Makes room for count rows in examples sequences; what was there is lost. */
 static enum err rows_reserve(struct lm_rows *rows, const struct lm_net *net, uint32_t rank,
-                             bool saved, size_t count, size_t examples)
+                             enum lm_keep keep, size_t count, size_t examples)
 {
     if (count <= rows->capacity && examples <= rows->span_capacity && rank <= rows->acts.rank &&
-        (rows->acts.saved || !saved)) {
+        rows->acts.keep == keep) {
         return ERR_OK;
     }
     CHECK(count > 0);
     CHECK(examples > 0);
     lm_rows_deinit(rows);
-    enum err err = lm_acts_init(&rows->acts, net, count, rank, saved);
+    enum err err = lm_acts_init(&rows->acts, net, count, rank, keep);
     if (err != ERR_OK) {
         return err;
     }
@@ -82,13 +82,13 @@ static enum err rows_reserve(struct lm_rows *rows, const struct lm_net *net, uin
 }
 
 enum err lm_rows_load(struct lm_rows *rows, const struct lm_net *net, const struct lm_lora *lora,
-                      bool saved, const struct lm_example *examples, uint32_t count)
+                      enum lm_keep keep, const struct lm_example *examples, uint32_t count)
 {
     size_t row_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         row_count += examples[i].count - 1;
     }
-    enum err err = rows_reserve(rows, net, lora == NULL ? 0 : lora->rank, saved, row_count, count);
+    enum err err = rows_reserve(rows, net, lora == NULL ? 0 : lora->rank, keep, row_count, count);
     if (err != ERR_OK) {
         return err;
     }

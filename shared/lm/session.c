@@ -92,9 +92,10 @@ enum err lm_batch_create(const struct lm_model *model, uint32_t rows_max, struct
     batch->model = model;
     batch->tokens = malloc(rows_max * sizeof *batch->tokens);
     batch->positions = malloc(rows_max * sizeof *batch->positions);
-    enum err err = batch->tokens == NULL || batch->positions == NULL
-                       ? ERR_NO_MEMORY
-                       : lm_acts_init(&batch->acts, &model->net, rows_max, LM_RANK_MAX, false);
+    enum err err =
+        batch->tokens == NULL || batch->positions == NULL
+            ? ERR_NO_MEMORY
+            : lm_acts_init(&batch->acts, &model->net, rows_max, LM_RANK_MAX, LM_KEEP_NOTHING);
     if (err != ERR_OK) {
         lm_batch_destroy(batch);
         return err;

@@ -61,6 +61,10 @@ static enum err options_check(const struct lm_train_options *options, struct not
         return note_set(note, ERR_RANGE, "%u warm-up steps of %u steps", options->warmup_count,
                         options->step_count);
     }
+    if (options->micro_batch_rows < 1 || options->micro_batch_rows > LM_MICRO_BATCH_ROWS_MAX) {
+        return note_set(note, ERR_RANGE, "%u rows in a micro-batch, allowed are 1 to %u",
+                        options->micro_batch_rows, LM_MICRO_BATCH_ROWS_MAX);
+    }
     const struct {
         const char *name;
         float value, min, max;
@@ -322,6 +326,7 @@ static enum err accumulate(struct lm_trainer *trainer, const struct lm_example *
 {
     const struct lm_net *net = trainer->net;
     bool full = trainer->model == NULL;
+    enum lm_keep keep = trainer->options.recompute ? LM_KEEP_INPUTS : LM_KEEP_LAYERS;
     float *head = trainer->gradient;
     if (full && trainer->head != NULL) {
         head = trainer->head;
@@ -338,7 +343,7 @@ static enum err accumulate(struct lm_trainer *trainer, const struct lm_example *
     for (uint32_t first = 0; first < count;) {
         uint32_t taken =
             lm_rows_fit(examples + first, count - first, trainer->options.micro_batch_rows);
-        enum err err = lm_rows_load(&trainer->rows, net, full ? NULL : &trainer->lora, true,
+        enum err err = lm_rows_load(&trainer->rows, net, full ? NULL : &trainer->lora, keep,
                                     examples + first, taken);
         if (err != ERR_OK) {
             return err;

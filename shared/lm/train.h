@@ -8,6 +8,7 @@
  * One trainer belongs to one thread (which may pass a parallel table with many workers). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shared/base/bytes.h"
@@ -23,6 +24,7 @@ struct kernels;
 
 #define LM_STEP_EXAMPLES_MAX 4096U
 #define LM_TRAIN_STEPS_MAX 10000000U
+#define LM_MICRO_BATCH_ROWS_MAX 1048576U
 
 /* One training sequence, borrowed. Token i (i >= 1) is predicted from tokens 0..i-1; it counts
  * towards the loss if mask == NULL or mask[i] != 0. mask[0] means nothing. */
@@ -42,8 +44,11 @@ struct lm_train_options {
     float epsilon;             /* > 0 */
     float weight_decay;        /* decoupled; on matrices only, never on norms. >= 0 */
     float clip_norm;           /* global gradient norm limit; 0: no clipping */
-    uint32_t micro_batch_rows; /* memory bound: rows run at once (at least one example); does not
+    uint32_t micro_batch_rows; /* memory bound: rows run at once (at least one example),
+                                   1..LM_MICRO_BATCH_ROWS_MAX; does not
                                    change the result */
+    bool recompute; /* layers keep only their inputs and run again in the backward pass: less
+                                  memory, a third more time; does not change the result */
 };
 
 /* Sensible values for pretraining and for adapters; the caller sets seed and step_count. */
@@ -97,7 +102,7 @@ float lm_learning_rate(const struct lm_train_options *options, uint32_t step);
 MUST_USE enum err lm_trainer_save(const struct lm_trainer *trainer, struct buf *out);
 
 /* Takes the state from a checkpoint into a trainer created with the same kind, config and options
- * (step_count and micro_batch_rows may differ). ERR_INVALID names what differs; ERR_CORRUPT if the
+ * (step_count, micro_batch_rows and recompute may differ). ERR_INVALID names what differs; ERR_CORRUPT if the
  * digest is wrong. The trainer is unchanged on error. */
 MUST_USE enum err lm_trainer_restore(struct lm_trainer *trainer, struct bytes checkpoint,
                                      struct note *note);

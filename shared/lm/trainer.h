@@ -27,10 +27,10 @@ MUST_USE enum err lm_examples_check(const struct lm_config *config,
 /* How many of the first examples fit into row_max rows; at least one. */
 uint32_t lm_rows_fit(const struct lm_example *examples, uint32_t count, uint32_t row_max);
 
-/* Lays the examples out. saved: for a backward pass. The caller sets pass.parallel and
+/* Lays the examples out; keep: for a backward pass or not. The caller sets pass.parallel and
  * targets.weight. */
 MUST_USE enum err lm_rows_load(struct lm_rows *rows, const struct lm_net *net,
-                               const struct lm_lora *lora, bool saved,
+                               const struct lm_lora *lora, enum lm_keep keep,
                                const struct lm_example *examples, uint32_t count);
 void lm_rows_deinit(struct lm_rows *rows);
 

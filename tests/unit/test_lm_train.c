@@ -229,6 +229,51 @@ START_TEST(test_adapter_training_is_exact_too)
 }
 END_TEST
 
+/* Running layers again instead of keeping them: the same bits, less memory, for an adapter and for all
+ * weights, also with head norms and biases. */
+START_TEST(test_recomputation)
+{
+    static const uint32_t VARIANTS[] = {LM_LLAMA, LM_QWEN2, LM_QWEN3};
+    struct lm_example examples[EXAMPLES];
+    examples_make(examples);
+    for (uint32_t run = 0; run < 4; run++) {
+        struct digest digests[2];
+        uint64_t sizes[2];
+        for (int recompute = 0; recompute < 2; recompute++) {
+            struct random_model random = {0};
+            struct lm_model *model = NULL;
+            struct lm_trainer *trainer = NULL;
+            if (run < 3) {
+                struct lm_config made = random_config(VARIANTS[run]);
+                made.context = FIXTURE_CONTEXT;
+                made.layer_count = 3;
+                random_model_make(&random, &made);
+                model = random_model_load(&random, NULL);
+                trainer = adapter_trainer(model, LM_TARGETS_ALL, 4096);
+            } else {
+                trainer = fixture_trainer(NULL, true, 0);
+            }
+            trainer->options.recompute = recompute == 1;
+            for (int step = 0; step < 3; step++) {
+                struct lm_step_report report;
+                ck_assert_int_eq(
+                    lm_trainer_step(trainer, examples, EXAMPLES, &parallel_serial, &report, NULL),
+                    ERR_OK);
+            }
+            const struct lm_acts *acts = &trainer->rows.acts;
+            lm_trainer_digest(trainer, &digests[recompute]);
+            sizes[recompute] = lm_acts_memory(trainer->net, acts->rows, acts->rank, acts->keep);
+            ck_assert_int_eq(acts->keep, recompute == 1 ? LM_KEEP_INPUTS : LM_KEEP_LAYERS);
+            lm_trainer_destroy(trainer);
+            lm_model_destroy(model);
+            random_model_free(&random);
+        }
+        ck_assert_msg(digest_equal(&digests[0], &digests[1]), "run %u", run);
+        ck_assert_uint_lt(sizes[1], run < 3 ? sizes[0] * 2 / 3 : sizes[0]);
+    }
+}
+END_TEST
+
 START_TEST(test_resumed_run_ends_in_the_same_bytes)
 {
     struct lm_example examples[EXAMPLES];
@@ -407,6 +452,7 @@ int main(void)
     tcase_add_loop_test(rules, test_adapter_gradients_match_finite_differences, 0, 4);
     tcase_add_test(rules, test_circumstances_do_not_change_training);
     tcase_add_test(rules, test_adapter_training_is_exact_too);
+    tcase_add_test(rules, test_recomputation);
     tcase_add_test(rules, test_resumed_run_ends_in_the_same_bytes);
     tcase_add_test(rules, test_example_gradients);
     tcase_add_test(rules, test_bad_steps_change_nothing);

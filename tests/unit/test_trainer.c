@@ -121,6 +121,27 @@ static void run_whole(struct trainer_output *out)
     ck_assert_msg(err == ERR_OK, "%s", note.text);
 }
 
+START_TEST(test_memory_settings_change_no_byte)
+{
+    static const struct trainer_hooks HOOKS[] = {
+        {.micro_batch_rows = 1}, {.recompute = true}, {.micro_batch_rows = 40, .recompute = true}};
+    struct trainer_output whole;
+    run_whole(&whole);
+    for (size_t i = 0; i < sizeof HOOKS / sizeof HOOKS[0]; i++) {
+        struct trainer_job job = make_job();
+        struct trainer_output out;
+        struct note note = {""};
+        enum err err =
+            trainer_run(&job, (struct bytes){0}, &parallel_serial, &HOOKS[i], &out, &note);
+        ck_assert_msg(err == ERR_OK, "%s", note.text);
+        ck_assert(bytes_equal(buf_bytes(&whole.adapter), buf_bytes(&out.adapter)));
+        ck_assert(bytes_equal(buf_bytes(&whole.transcript), buf_bytes(&out.transcript)));
+        trainer_output_deinit(&out);
+    }
+    trainer_output_deinit(&whole);
+}
+END_TEST
+
 START_TEST(test_resumed_anywhere_gives_the_same_bytes)
 {
     struct trainer_output whole;
@@ -265,6 +286,7 @@ int main(void)
     Suite *suite = suite_create("trainer");
     TCase *tcase = tcase_create("job");
     tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, test_memory_settings_change_no_byte);
     tcase_add_test(tcase, test_resumed_anywhere_gives_the_same_bytes);
     tcase_add_test(tcase, test_transcript_says_what_was_done);
     tcase_add_test(tcase, test_damaged_checkpoints_are_refused);
