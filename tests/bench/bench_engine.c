@@ -1,6 +1,7 @@
 /* bench_engine.c - how fast the engine is beside what people would use instead, on this machine.
  *
- * bench_engine [--only PART[,PART...]]: parts are limits (always), products, serving, training.
+ * bench_engine [--only PART[,PART...]]: parts are limits (always), products, serving, training,
+ * memory.
  * Writes build/bench/engine.json: one number per figure of the table of bars, the worst of one and
  * two threads, with all rows under "rows". Peers: OpenBLAS (linked), llama.cpp (peer_llama.mjs),
  * PyTorch (peer_torch.py); `make bench-deps` installs them. A figure whose peer could not run is
@@ -68,6 +69,9 @@ static void row_write(struct json_writer *writer, const struct bench_row *row)
     json_put_u64(writer, "threads", row->threads);
     json_put_text(writer, "unit", row->unit);
     json_put_double(writer, "ours", row->ours);
+    if (row->kernel[0] != '\0') {
+        json_put_text(writer, "peer_kernel", row->kernel);
+    }
     if (row->peer != NULL) {
         json_put_text(writer, "peer", row->peer);
         json_put_double(writer, "theirs", row->theirs);
@@ -121,9 +125,12 @@ static bool wanted(const char *only, const char *part)
 
 int main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], "--memory") == 0) {
+        return bench_memory_child(argv[2], argv[3]);
+    }
     const char *only = argc == 3 && strcmp(argv[1], "--only") == 0 ? argv[2] : NULL;
     if (argc != 1 && only == NULL) {
-        (void)fprintf(stderr, "usage: bench_engine [--only products,serving,training]\n");
+        (void)fprintf(stderr, "usage: bench_engine [--only products,serving,training,memory]\n");
         return 2;
     }
     struct note note = {0};
@@ -154,6 +161,9 @@ int main(int argc, char **argv)
     }
     if (wanted(only, "training")) {
         bench_training(&bench);
+    }
+    if (wanted(only, "memory")) {
+        bench_memory(&bench);
     }
     bool ok = report_write(&bench);
     for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {

@@ -18,6 +18,7 @@ struct lm_model;
 #define BENCH_REPEATS 5 /* medians of this many; cheap measurements take more */
 #define BENCH_ROWS_MAX 128
 #define BENCH_THREADS_MAX 2U
+#define BENCH_WORD_SIZE 32
 
 struct bench_samples {
     double values[BENCH_SAMPLES_MAX];
@@ -38,6 +39,7 @@ struct bench_row {
     const char *unit; /* of ours and theirs */
     uint32_t threads;
     double ours, theirs, ratio;
+    char kernel[BENCH_WORD_SIZE]; /* the peer's BLAS kernel; empty: it has none */
 };
 
 struct bench {
@@ -53,11 +55,14 @@ struct bench {
 };
 void bench_report(struct bench *bench, const struct bench_row *row);
 
-/* Runs a peer and collects its lines "NAME NUMBER". argv ends with NULL. False, with a message on
+/* Runs a peer, without our environment's settings for OpenBLAS, and collects its lines "NAME NUMBER".
+ * argv ends with NULL. False, with a message on
  * stderr: it could not run, or said "void WHY"; what it measured then counts for nothing. */
 struct bench_series {
     const char *name;
+    uint32_t least; /* samples without which nothing counts; 0: BENCH_REPEATS */
     struct bench_samples samples;
+    char word[BENCH_WORD_SIZE]; /* what a line "NAME WORD" said last */
 };
 bool bench_peer(char *const argv[], uint32_t threads, struct bench_series *series, uint32_t count);
 
@@ -79,3 +84,6 @@ void bench_limits(struct bench *bench);
 void bench_products(struct bench *bench);
 void bench_serving(struct bench *bench);
 void bench_training(struct bench *bench);
+void bench_memory(struct bench *bench);
+/* One case of bench_memory, in a process of its own: its exit code. */
+int bench_memory_child(const char *path, const char *name);

@@ -91,15 +91,16 @@ static void training_one(struct bench *bench, const struct training *training, u
     char shape[8];
     (void)snprintf(shape, sizeof shape, "%s", training->shape);
     char *argv[] = {python, script, training->full ? full : lora, shape, number, repeats, NULL};
-    struct bench_series series = {.name = "train"};
+    struct bench_series series[] = {{.name = "train"}, {.name = "kernel", .least = 1}};
     struct bench_row row = {.key = training->key,
                             .name = training->shape,
                             .unit = "tok/s",
                             .threads = threads,
                             .ours = rate};
-    if (bench_peer(argv, threads, &series, 1)) {
+    if (bench_peer(argv, threads, series, 2)) {
         row.peer = "PyTorch";
-        row.theirs = bench_median(&series.samples);
+        row.theirs = bench_median(&series[0].samples);
+        (void)snprintf(row.kernel, sizeof row.kernel, "%s", series[1].word);
         row.ratio = row.ours / row.theirs;
     } else {
         bench->missing++;

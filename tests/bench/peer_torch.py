@@ -2,8 +2,12 @@
 
 peer_torch.py KIND SHAPE THREADS REPEATS: KIND is full (all weights) or lora (rank 8 on seven
 projections, frozen base). Lines "train RATE" in tokens/s: forward, loss, backward, clipping, AdamW.
-Void unless OpenBLAS is seen loaded: Debian's default BLAS is the slow reference.
+Line "kernel NAME": the kernel OpenBLAS computes with. Void unless OpenBLAS is seen loaded (Debian's
+default BLAS is the slow reference) and its kernel uses what the processor has: an OpenBLAS older than the
+processor falls back to one of twenty years ago, and is then started again with SkylakeX or Haswell.
 """
+import ctypes
+import os
 import sys
 import time
 
@@ -11,6 +15,39 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+KERNELS = {"avx512f": ("SkylakeX", {"SkylakeX", "Cooperlake", "SapphireRapids"}),
+           "avx2": ("Haswell", {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"})}
+
+
+def blas_kernel():
+    """The kernel of the OpenBLAS that PyTorch has loaded; None: there is none."""
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        paths = {line.split()[-1] for line in maps if "libopenblas" in line}
+    if not paths:
+        return None
+    name = ctypes.CDLL(paths.pop()).openblas_get_corename
+    name.restype = ctypes.c_char_p
+    return name().decode()
+
+
+def kernel_check():
+    kernel = blas_kernel()
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        flags = next((set(line.split()) for line in info if line.startswith("flags")), set())
+    wanted = next((KERNELS[flag] for flag in KERNELS if flag in flags), None)
+    if kernel is None:
+        print("void libopenblas is not loaded")
+        sys.exit(1)
+    if wanted is not None and kernel not in wanted[1]:
+        if os.environ.get("OPENBLAS_CORETYPE") == wanted[0]:
+            print("void OpenBLAS computes with its", kernel, "kernel")
+            sys.exit(1)
+        os.environ["OPENBLAS_CORETYPE"] = wanted[0]
+        os.execv(sys.executable, [sys.executable] + sys.argv)
+    print("kernel", kernel, flush=True)
+
+
+kernel_check()
 kind, shape, threads, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(threads)
 torch.manual_seed(1)
@@ -117,9 +154,5 @@ def step():
 
 
 step()
-with open("/proc/self/maps", encoding="ascii") as maps:
-    if "libopenblas" not in maps.read():
-        print("void libopenblas is not loaded")
-        sys.exit(1)
 for _ in range(repeats):
     print("train", step(), flush=True)

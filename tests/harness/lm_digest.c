@@ -193,6 +193,7 @@ struct serving {
 
 /* One batch: count tokens of our text from `first` on, and something of everyone else. Ours stands in
  * the middle; every other sequence has the adapter. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): goes into a step */
 static enum err serve_step(struct serving *serving, uint32_t first, uint32_t count, float *logits,
                            struct note *note)
 {
