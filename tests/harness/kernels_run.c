@@ -1,9 +1,11 @@
 /* kernels_run.c - see kernels_run.h. */
 #include "tests/harness/kernels_run.h"
 
+#include <assert.h>
 #include <check.h>
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "tests/harness/seed.h"
 
@@ -14,6 +16,8 @@
 #define AREA 400000      /* output numbers with gaps */
 #define GAP ((size_t)40) /* sentinels around each output */
 #define SENTINEL 0x7fa5a5a5U
+#define INPUTS_MAX 48U
+#define INPUT_SIZE ((size_t)1 << 21) /* bytes: more than a whole pool */
 
 /* A build for the simulated device (Makefile, SIMT) compares that device only: every run
  * with another order of the device's threads. */
@@ -75,11 +79,48 @@ void pools_fill(void)
     }
 }
 
-const float *in(struct run *run, size_t count)
+/* What an input was, and where it lies for the operation. */
+struct input {
+    const float *from, *at;
+    size_t count;
+};
+static struct input inputs[INPUTS_MAX];
+
+/* The end of slot `index`: behind it lies memory that cannot be touched. */
+static float *input_end(uint32_t index)
+{
+    static char *memory;
+    const size_t stride = 2 * INPUT_SIZE;
+    if (memory == NULL) {
+        void *made = mmap(NULL, INPUTS_MAX * stride, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        ck_assert_ptr_ne(made, MAP_FAILED);
+        for (size_t i = 0; i < INPUTS_MAX; i++) {
+            const int made_writable =
+                mprotect((char *)made + i * stride, INPUT_SIZE, PROT_READ | PROT_WRITE);
+            ck_assert_int_eq(made_writable, 0);
+        }
+        memory = made;
+    }
+    return (float *)(void *)(memory + index * stride + INPUT_SIZE);
+}
+
+static const float *pool_take(struct run *run, size_t count)
 {
     ck_assert_uint_le(run->pool_used + count, POOL);
     run->pool_used += count;
     return run->pool + run->pool_used - count;
+}
+
+const float *in(struct run *run, size_t count)
+{
+    static_assert(sizeof pool_plain <= INPUT_SIZE, "an input fits its slot");
+    const float *from = pool_take(run, count);
+    ck_assert_uint_lt(run->inputs, INPUTS_MAX);
+    float *at = input_end(run->inputs) - count;
+    memcpy(at, from, count * sizeof *at);
+    inputs[run->inputs++] = (struct input){from, at, count};
+    return at;
 }
 
 /* An output with gaps on both sides, filled with numbers from the pool. */
@@ -87,7 +128,7 @@ float *out(struct run *run, size_t count)
 {
     ck_assert_uint_le(run->area_used + count + 2 * GAP, AREA);
     uint32_t *data = run->area + run->area_used + GAP;
-    memcpy(data, in(run, count), count * sizeof *data);
+    memcpy(data, pool_take(run, count), count * sizeof *data);
     memset(area_used_want + run->area_used + GAP, 1, count);
     run->area_used += count + GAP;
     return (float *)data;
@@ -111,6 +152,11 @@ static void run_op(op_fn *op, struct run run)
     for (size_t i = 0; i < AREA; i++) {
         if (!area_used_want[i] && run.area[i] != SENTINEL) {
             ck_abort_msg("%s wrote outside, word %zu", kernels_name(run.kernels), i);
+        }
+    }
+    for (uint32_t i = 0; i < run.inputs; i++) {
+        if (memcmp(inputs[i].at, inputs[i].from, inputs[i].count * sizeof(float)) != 0) {
+            ck_abort_msg("%s changed its input %u", kernels_name(run.kernels), i);
         }
     }
 }

@@ -17,7 +17,8 @@ struct run {
     size_t size; /* what the case makes of it */
     const float *pool;
     size_t pool_used;
-    uint32_t *area; /* bits, so that sentinels survive copying */
+    uint32_t inputs; /* handed out */
+    uint32_t *area;  /* bits, so that sentinels survive copying */
     size_t area_used;
 };
 typedef void op_fn(struct run *run);
@@ -26,7 +27,8 @@ extern float pool_plain[POOL]; /* in [-2, 2) */
 extern float pool_odd[POOL];   /* with zeros, denormals, infinities and NaN among them */
 void pools_fill(void);         /* before anything else */
 
-/* The next `count` numbers of the pool. */
+/* The next `count` numbers of the pool, copied so that they end where readable memory ends. An operation
+ * that changes them, or reads past them, is found. */
 const float *in(struct run *run, size_t count);
 
 /* An output with gaps on both sides, filled with numbers from the pool; or with zeros, as gradients

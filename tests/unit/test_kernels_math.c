@@ -172,6 +172,93 @@ static void norm_gradient(const struct kernels *kernels, const float *x, float *
     kernels_rmsnorm_backward(kernels, &parallel_serial, &args);
 }
 
+/* As the head norms use it: dx over dy; and as the residual stream does: dx added to. */
+static void norm_in_place_gradient(const struct kernels *kernels, const float *x, float *out)
+{
+    float y[NORM_ROWS * NORM_WIDTH], inv[NORM_ROWS], sum[NORM_ROWS * NORM_WIDTH] = {0};
+    const float *weight = x + NORM_ROWS * NORM_WIDTH;
+    kernels_rmsnorm(kernels, &parallel_serial, NORM_ROWS, NORM_WIDTH, 1e-5F, x, weight, y, inv);
+    struct kernels_rmsnorm_backward args = {.rows = NORM_ROWS,
+                                            .width = NORM_WIDTH,
+                                            .x = x,
+                                            .weight = weight,
+                                            .inv = inv,
+                                            .dy = mix,
+                                            .dx = sum,
+                                            .accumulate = true};
+    kernels_rmsnorm_backward(kernels, &parallel_serial, &args);
+    memcpy(out, mix, sizeof sum);
+    args.dy = out;
+    args.dx = out;
+    args.accumulate = false;
+    kernels_rmsnorm_backward(kernels, &parallel_serial, &args);
+    ck_assert_mem_eq(out, sum, sizeof sum);
+}
+
+enum { LINEAR_ROWS = 9, LINEAR_IN = 7, LINEAR_OUT = 5 };
+
+static double linear_value(const double *x)
+{
+    const double *w = x + LINEAR_ROWS * LINEAR_IN;
+    double total = 0.0;
+    for (int r = 0; r < LINEAR_ROWS; r++) {
+        for (int o = 0; o < LINEAR_OUT; o++) {
+            for (int i = 0; i < LINEAR_IN; i++) {
+                total +=
+                    (double)mix[r * LINEAR_OUT + o] * x[r * LINEAR_IN + i] * w[o * LINEAR_IN + i];
+            }
+        }
+    }
+    return total;
+}
+
+/* Both gradients of a product; the weights' in two pieces of rows, as micro-batches make it. */
+static void linear_gradient(const struct kernels *kernels, const float *x, float *out)
+{
+    const struct kernels_gemm input = {.m = LINEAR_ROWS,
+                                       .n = LINEAR_IN,
+                                       .k = LINEAR_OUT,
+                                       .a = {mix, LINEAR_OUT, 1},
+                                       .b = {x + LINEAR_ROWS * LINEAR_IN, LINEAR_IN, 1},
+                                       .c = out,
+                                       .c_stride = LINEAR_IN};
+    struct kernels_gemm weight = {.m = LINEAR_OUT,
+                                  .n = LINEAR_IN,
+                                  .k = 4,
+                                  .a = {mix, 1, LINEAR_OUT},
+                                  .b = {x, LINEAR_IN, 1},
+                                  .c = out + LINEAR_ROWS * LINEAR_IN,
+                                  .c_stride = LINEAR_IN};
+    kernels_gemm(kernels, &parallel_serial, &input);
+    kernels_gemm(kernels, &parallel_serial, &weight);
+    weight.k = LINEAR_ROWS - 4;
+    weight.a.data += (size_t)4 * LINEAR_OUT;
+    weight.b.data += (size_t)4 * LINEAR_IN;
+    weight.accumulate = true;
+    kernels_gemm(kernels, &parallel_serial, &weight);
+}
+
+enum { EMBED_ROWS = 8, EMBED_TABLE = 4, EMBED_WIDTH = 19 };
+static const uint32_t embed_ids[EMBED_ROWS] = {2, 0, 2, 3, 3, 3, 0, 2};
+
+static double embed_value(const double *x)
+{
+    double total = 0.0;
+    for (int r = 0; r < EMBED_ROWS; r++) {
+        for (int j = 0; j < EMBED_WIDTH; j++) {
+            total += (double)mix[r * EMBED_WIDTH + j] * x[embed_ids[r] * EMBED_WIDTH + (uint32_t)j];
+        }
+    }
+    return total;
+}
+
+static void embed_gradient(const struct kernels *kernels, const float *x, float *out)
+{
+    (void)x;
+    memset(out, 0, sizeof(float) * EMBED_TABLE * EMBED_WIDTH);
+    kernels_embed_backward(kernels, &parallel_serial, EMBED_ROWS, EMBED_WIDTH, embed_ids, mix, out);
+}
+
 enum { GLU = 37 };
 
 static double swiglu_value(const double *x)
@@ -186,6 +273,11 @@ static double swiglu_value(const double *x)
 static void swiglu_gradient(const struct kernels *kernels, const float *x, float *out)
 {
     kernels_swiglu_backward(kernels, &parallel_serial, GLU, x, x + GLU, mix, out, out + GLU);
+    float in_place[2 * GLU]; /* as the backward pass calls it */
+    memcpy(in_place, x, sizeof in_place);
+    kernels_swiglu_backward(kernels, &parallel_serial, GLU, in_place, in_place + GLU, mix, in_place,
+                            in_place + GLU);
+    ck_assert_mem_eq(in_place, out, sizeof in_place);
 }
 
 enum { LOSS_ROWS = 3, VOCAB = 23 };
@@ -320,6 +412,9 @@ static void attention_gradient(const struct kernels *kernels, const float *x, fl
 
 static const struct model models[] = {
     {norm_value, norm_gradient, NORM_ROWS *NORM_WIDTH + NORM_WIDTH},
+    {norm_value, norm_in_place_gradient, NORM_ROWS *NORM_WIDTH},
+    {linear_value, linear_gradient, LINEAR_ROWS *LINEAR_IN + LINEAR_OUT *LINEAR_IN},
+    {embed_value, embed_gradient, EMBED_TABLE *EMBED_WIDTH},
     {swiglu_value, swiglu_gradient, 2 * GLU},
     {loss_value, loss_gradient, LOSS_ROWS *VOCAB},
     {rope_value, rope_gradient, ROPE_ROWS *ROPE_WIDTH},

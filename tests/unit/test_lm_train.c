@@ -152,6 +152,88 @@ START_TEST(test_adapter_gradients_match_finite_differences)
 }
 END_TEST
 
+enum { SHORT_TEXTS = 2, SHORT_TEXT = 33 };
+
+/* Mean loss of the texts by the forward pass in double that shares nothing with shared/lm. */
+static double plain_loss(const struct random_model *model, const struct lm_example *examples)
+{
+    static double logits[SHORT_TEXT * VOCAB];
+    double loss = 0.0;
+    for (uint32_t i = 0; i < SHORT_TEXTS; i++) {
+        plain_forward(model, examples[i].tokens, SHORT_TEXT - 1, logits);
+        for (uint32_t t = 0; t + 1 < SHORT_TEXT; t++) {
+            double sum = 0.0;
+            for (uint32_t v = 0; v < VOCAB; v++) {
+                sum += exp(logits[(size_t)t * VOCAB + v]);
+            }
+            loss += log(sum) - logits[(size_t)t * VOCAB + examples[i].tokens[t + 1]];
+        }
+    }
+    return loss / (SHORT_TEXTS * (SHORT_TEXT - 1));
+}
+
+/* Single weights of every tensor, tied and untied, with scaled rotary frequencies and without,
+ * against central differences in double. */
+START_TEST(test_weight_gradients_match_double)
+{
+    static const uint32_t VARIANTS[] = {LM_LLAMA, LM_MISTRAL, LM_ARCHITECTURE_COUNT};
+    struct random_model random = {0};
+    struct lm_config config = random_config(VARIANTS[_i]);
+    struct lm_train_options options = lm_pretrain_defaults();
+    struct lm_trainer *trainer = NULL;
+    struct lm_example examples[SHORT_TEXTS];
+    struct lm_step_report report;
+    struct note note = {0};
+    random_model_make(&random, &config);
+    options.micro_batch_rows = 1;
+    ck_assert_msg(lm_trainer_create_full(&config, &options, NULL, &trainer, &note) == ERR_OK, "%s",
+                  note.text);
+    for (uint32_t i = 0; i < SHORT_TEXTS; i++) {
+        fixture_tokens(80 + i, VOCAB, SHORT_TEXT, tokens[i]);
+        examples[i] = (struct lm_example){.tokens = tokens[i], .count = SHORT_TEXT};
+    }
+    float *weights[RANDOM_TENSORS_MAX] = {NULL};
+    for (uint32_t t = 0; t < trainer->net->tensor_count; t++) {
+        const struct lm_tensor *tensor = &trainer->net->tensors[t];
+        char name[LM_TENSOR_NAME_SIZE];
+        lm_tensor_name(&config, t, name);
+        if (tensor->rows > 0) {
+            weights[t] = (float *)(uintptr_t)random_find(&random, -1, name);
+            ck_assert_ptr_nonnull(weights[t]);
+            memcpy(trainer->values + tensor->offset, weights[t],
+                   (size_t)tensor->rows * tensor->columns * sizeof(float));
+        }
+    }
+    ck_assert_int_eq(
+        lm_trainer_step(trainer, examples, SHORT_TEXTS, &parallel_serial, &report, &note), ERR_OK);
+    ck_assert(fabs(report.loss - plain_loss(&random, examples)) <= 1e-5);
+    for (uint32_t t = 0; t < trainer->net->tensor_count; t++) {
+        const struct lm_tensor *tensor = &trainer->net->tensors[t];
+        const size_t count = (size_t)tensor->rows * tensor->columns;
+        for (uint32_t k = 0; k < 4 && weights[t] != NULL; k++) {
+            size_t at = philox_below(t, PHILOX_DEMO, k, (uint32_t)count);
+            if (t == lm_tensor_embed() && k < 2) { /* rows that are surely read */
+                at = tokens[k][3] * config.hidden + at % config.hidden;
+            }
+            const float kept = weights[t][at];
+            const float step = 0x1p-9F;
+            weights[t][at] = kept + step;
+            const double width = (double)weights[t][at];
+            const double above = plain_loss(&random, examples);
+            weights[t][at] = kept - step;
+            const double want =
+                (above - plain_loss(&random, examples)) / (width - (double)weights[t][at]);
+            weights[t][at] = kept;
+            const double got = (double)trainer->gradient[tensor->offset + at];
+            ck_assert_msg(fabs(got - want) <= 2e-6 + 1e-3 * fabs(want),
+                          "tensor %u, weight %zu: %g, differences say %g", t, at, got, want);
+        }
+    }
+    lm_trainer_destroy(trainer);
+    random_model_free(&random);
+}
+END_TEST
+
 /* The digest of a trainer after a few steps under the given circumstances. */
 static struct digest full_run(const char *backend, uint32_t threads, uint32_t micro_batch,
                               bool tied)
@@ -450,6 +532,7 @@ int main(void)
     tcase_set_timeout(rules, 300);
     tcase_add_loop_test(rules, test_full_gradients_match_finite_differences, 0, 2);
     tcase_add_loop_test(rules, test_adapter_gradients_match_finite_differences, 0, 4);
+    tcase_add_loop_test(rules, test_weight_gradients_match_double, 0, 3);
     tcase_add_test(rules, test_circumstances_do_not_change_training);
     tcase_add_test(rules, test_adapter_training_is_exact_too);
     tcase_add_test(rules, test_recomputation);
