@@ -213,7 +213,7 @@ START_TEST(test_weight_gradients_match_double)
         for (uint32_t k = 0; k < 4 && weights[t] != NULL; k++) {
             size_t at = philox_below(t, PHILOX_DEMO, k, (uint32_t)count);
             if (t == lm_tensor_embed() && k < 2) { /* rows that are surely read */
-                at = tokens[k][3] * config.hidden + at % config.hidden;
+                at = (size_t)tokens[k][3] * config.hidden + at % config.hidden;
             }
             const float kept = weights[t][at];
             const float step = 0x1p-9F;
