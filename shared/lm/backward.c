@@ -11,28 +11,21 @@
 
 /* Outputs travel inside the kernels' argument structs, and a product has many parts: NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
 
-/* c[m x n] (+)= a b with everything row-major: the shape of an input gradient. */
-static void product(const struct lm_pass *pass, size_t m, size_t n, size_t k, const float *a,
-                    const float *b, float *c, bool accumulate)
-{
-    struct kernels_gemm gemm = {.m = m,
-                                .n = n,
-                                .k = k,
-                                .a = {a, k, 1},
-                                .b = {b, n, 1},
-                                .c = c,
-                                .c_stride = n,
-                                .accumulate = accumulate};
-    kernels_gemm(pass->net->kernels, pass->parallel, &gemm);
-}
-
 void lm_base_back(const struct lm_pass *pass, uint32_t tensor, const float *dy, size_t rows,
                   float *dx, bool accumulate)
 {
     const struct lm_net *net = pass->net;
     const struct lm_tensor *w = &net->tensors[tensor];
     if (net->values != NULL) {
-        product(pass, rows, w->columns, w->rows, dy, net->values + w->offset, dx, accumulate);
+        struct kernels_gemm plain = {.m = rows,
+                                     .n = w->columns,
+                                     .k = w->rows,
+                                     .a = {dy, w->rows, 1},
+                                     .b = {net->values + w->offset, w->columns, 1},
+                                     .c = dx,
+                                     .c_stride = w->columns,
+                                     .accumulate = accumulate};
+        kernels_gemm(net->kernels, pass->parallel, &plain);
         return;
     }
     CHECK(net->matrices[tensor].back != NULL);
@@ -46,6 +39,52 @@ void lm_base_back(const struct lm_pass *pass, uint32_t tensor, const float *dy, 
                                 .c_stride = w->columns,
                                 .accumulate = accumulate};
     kernels_gemm(net->kernels, pass->parallel, &gemm);
+}
+
+struct lora_back {
+    const struct lm_pass *pass;
+    const struct lm_lora_module *module;
+    const float *dy;
+    float *dx; /* NULL: not wanted */
+};
+
+/* sdy = scale dy, db = sdy B, dx += db A for LM_LORA_ROWS rows. */
+static void lora_back_task(void *argument, uint32_t index)
+{
+    const struct lora_back *job = argument;
+    const struct lm_lora_module *module = job->module;
+    const struct lm_acts *acts = job->pass->acts;
+    const struct kernels *kernels = job->pass->net->kernels;
+    const struct lm_lora *lora = job->pass->segments[0].lora;
+    const size_t first = (size_t)index * LM_LORA_ROWS;
+    const size_t left = job->pass->rows - first;
+    const size_t rows = left < LM_LORA_ROWS ? left : LM_LORA_ROWS;
+    float *sdy = acts->sdy + first * module->out;
+    float *db = acts->db + first * lora->rank;
+    kernels_scale(kernels, &parallel_serial, rows * module->out, lora->scale,
+                  job->dy + first * module->out, sdy);
+    struct kernels_gemm through_b = {.m = rows,
+                                     .n = lora->rank,
+                                     .k = module->out,
+                                     .a = {sdy, module->out, 1},
+                                     .b = {module->b, lora->rank, 1},
+                                     .packed = module->back_b,
+                                     .c = db,
+                                     .c_stride = lora->rank};
+    kernels_gemm(kernels, &parallel_serial, &through_b);
+    if (job->dx == NULL) {
+        return;
+    }
+    struct kernels_gemm through_a = {.m = rows,
+                                     .n = module->in,
+                                     .k = lora->rank,
+                                     .a = {db, lora->rank, 1},
+                                     .b = {module->a, module->in, 1},
+                                     .packed = module->back_a,
+                                     .c = job->dx + first * module->in,
+                                     .c_stride = module->in,
+                                     .accumulate = true};
+    kernels_gemm(kernels, &parallel_serial, &through_a);
 }
 
 /* From the gradient dy at a projection's output: weight and adapter gradients, and, when dx is not
@@ -77,11 +116,9 @@ static void project_back(const struct lm_pass *pass, const struct lm_gradient *g
         return;
     }
     const struct lm_lora_module *module = &lora->modules[layer * LM_PROJECTION_COUNT + projection];
-    kernels_scale(net->kernels, pass->parallel, rows * module->out, lora->scale, dy, acts->sdy);
-    product(pass, rows, lora->rank, module->out, acts->sdy, module->b, acts->db, false);
-    if (dx != NULL) {
-        product(pass, rows, module->in, lora->rank, acts->db, module->a, dx, true);
-    }
+    struct lora_back job = {pass, module, dy, dx};
+    pass->parallel->run(pass->parallel->context,
+                        (uint32_t)((rows + LM_LORA_ROWS - 1) / LM_LORA_ROWS), lora_back_task, &job);
     if (gradient->module != NULL) {
         gradient->module(gradient->context, layer, projection, module, x,
                          acts->layers[layer].ax[projection], acts->sdy, acts->db);

@@ -18,6 +18,8 @@
 #include "shared/lm/model.h"
 
 #define LM_HEAD_ROWS 256U /* rows of logits held at once when the loss is computed */
+#define LM_LORA_ROWS                                                                               \
+    64U /* rows that go through a whole adapter at once: they stay in the L2 cache */
 
 /* Tensors of one layer: the seven projections, the two norms, then what only some architectures
  * have: biases of q, k, v (lm_has_bias), norms of query and key heads (lm_has_head_norms). */
@@ -112,7 +114,8 @@ void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM
 
 struct lm_lora_module {
     const float *a, *b;               /* NULL: not adapted */
-    const float *packed_a, *packed_b; /* NULL: pack on the fly */
+    const float *packed_a, *packed_b; /* panels of A^T, B^T; NULL: pack on the fly */
+    const float *back_a, *back_b;     /* panels of A, B, for gradients; NULL: pack on the fly */
     uint32_t in, out;
 };
 

@@ -79,30 +79,56 @@ static void lora_down(const struct lm_pass *pass, const struct parallel *paralle
     kernels_gemm(pass->net->kernels, parallel, &down);
 }
 
+struct lora_rows {
+    const struct lm_pass *pass;
+    const struct lm_segment *segment;
+    const struct lm_lora_module *module;
+    const float *x; /* these three from the pass's first row on */
+    float *y, *ax;
+};
+
+/* y += scale * (B (A x)) for LM_LORA_ROWS rows of the segment. */
+static void lora_rows_task(void *argument, uint32_t index)
+{
+    const struct lora_rows *job = argument;
+    const struct lm_lora_module *module = job->module;
+    const struct kernels *kernels = job->pass->net->kernels;
+    const struct lm_lora *lora = job->segment->lora;
+    const size_t done = (size_t)index * LM_LORA_ROWS;
+    const size_t left = job->segment->count - done;
+    const struct lm_segment part = {.lora = lora,
+                                    .row = job->segment->row + done,
+                                    .count = left < LM_LORA_ROWS ? left : LM_LORA_ROWS};
+    float *ax = job->ax + part.row * lora->rank;
+    float *u = job->pass->acts->lora_u + part.row * module->out;
+    lora_down(job->pass, &parallel_serial, &part, module, job->x + part.row * module->in, ax);
+    struct kernels_gemm up = {
+        .m = part.count,
+        .n = module->out,
+        .k = lora->rank,
+        .a = {ax, lora->rank, 1},
+        .b = {module->b, 1, lora->rank},
+        .packed = module->packed_b,
+        .c = u,
+        .c_stride = module->out,
+    };
+    kernels_gemm(kernels, &parallel_serial, &up);
+    kernels_axpy(kernels, &parallel_serial, part.count * module->out, lora->scale, u,
+                 job->y + part.row * module->out);
+}
+
 /* y += scale * (B (A x)) for the rows of one segment. */
 static void lora_product(const struct lm_pass *pass, const struct parallel *parallel,
                          const struct lm_segment *segment, const struct lm_lora_module *module,
                          const float *x, float *y, float *ax)
 {
-    const struct kernels *kernels = pass->net->kernels;
-    uint32_t rank = segment->lora->rank;
-    size_t first = segment->row;
-    float *ax_rows = ax + first * rank;
-    float *u = pass->acts->lora_u + first * module->out;
-    lora_down(pass, parallel, segment, module, x + first * module->in, ax_rows);
-    struct kernels_gemm up = {
-        .m = segment->count,
-        .n = module->out,
-        .k = rank,
-        .a = {ax_rows, rank, 1},
-        .b = {module->b, 1, rank},
-        .packed = module->packed_b,
-        .c = u,
-        .c_stride = module->out,
-    };
-    kernels_gemm(kernels, parallel, &up);
-    kernels_axpy(kernels, parallel, segment->count * module->out, segment->lora->scale, u,
-                 y + first * module->out);
+    struct lora_rows job = {pass, segment, module, x, y, ax};
+    const size_t tasks = (segment->count + LM_LORA_ROWS - 1) / LM_LORA_ROWS;
+    if (tasks == 1) {
+        lora_rows_task(&job, 0);
+    } else {
+        parallel->run(parallel->context, (uint32_t)tasks, lora_rows_task, &job);
+    }
 }
 
 /* One product of the layer with its adapters: the unit of work when many adapters are present. */

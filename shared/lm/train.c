@@ -178,6 +178,39 @@ enum err lm_trainer_create_full(const struct lm_config *config,
     return ERR_OK;
 }
 
+/* Takes the next kernels_packed_count(k, n) floats of the packed memory; with none it only counts. */
+static const float *pack_next(struct lm_trainer *trainer, size_t k, size_t n,
+                              struct kernels_matrix b)
+{
+    float *at = trainer->packed == NULL ? NULL : trainer->packed + trainer->packed_count;
+    if (at != NULL) {
+        kernels_pack(trainer->net->kernels, &parallel_serial, k, n, b, at);
+    }
+    trainer->packed_count += kernels_packed_count(k, n);
+    return at;
+}
+
+/* Packs the adapter's present values for all products of a step. */
+static void adapter_pack(struct lm_trainer *trainer)
+{
+    const struct lm_config *config = &trainer->net->config;
+    const size_t rank = trainer->adapter.rank;
+    trainer->packed_count = 0;
+    for (uint32_t m = 0; m < config->layer_count * LM_PROJECTION_COUNT; m++) {
+        struct lm_lora_module *module = &trainer->lora.modules[m];
+        const size_t in = module->in;
+        const size_t out = module->out;
+        if (module->a == NULL) {
+            continue;
+        }
+        module->packed_a = pack_next(trainer, in, rank, (struct kernels_matrix){module->a, 1, in});
+        module->packed_b =
+            pack_next(trainer, rank, out, (struct kernels_matrix){module->b, 1, rank});
+        module->back_a = pack_next(trainer, rank, in, (struct kernels_matrix){module->a, in, 1});
+        module->back_b = pack_next(trainer, out, rank, (struct kernels_matrix){module->b, rank, 1});
+    }
+}
+
 enum err lm_trainer_create_adapter(const struct lm_model *model,
                                    const struct lm_adapter_config *adapter,
                                    const struct lm_train_options *options, const float *initial,
@@ -210,6 +243,11 @@ enum err lm_trainer_create_adapter(const struct lm_model *model,
     if (err == ERR_OK) {
         err = lm_lora_init(&trainer->lora, config, adapter, trainer->values);
     }
+    if (err == ERR_OK) {
+        adapter_pack(trainer); /* counts */
+        trainer->packed = malloc(trainer->packed_count * sizeof(float));
+        err = trainer->packed == NULL ? ERR_NO_MEMORY : ERR_OK;
+    }
     if (err != ERR_OK) {
         lm_trainer_destroy(trainer);
         return err;
@@ -236,6 +274,7 @@ void lm_trainer_destroy(struct lm_trainer *trainer)
     lm_rows_deinit(&trainer->rows);
     free(trainer->gradient);
     free(trainer->head);
+    free(trainer->packed);
     free(trainer->m);
     free(trainer->v);
     free(trainer);
@@ -340,6 +379,9 @@ static enum err accumulate(struct lm_trainer *trainer, const struct lm_example *
                                    .module = full ? NULL : adapter_gradient,
                                    .context = trainer};
     double sum = 0.0;
+    if (!full) {
+        adapter_pack(trainer);
+    }
     for (uint32_t first = 0; first < count;) {
         uint32_t taken =
             lm_rows_fit(examples + first, count - first, trainer->options.micro_batch_rows);

@@ -46,5 +46,8 @@ struct lm_trainer {
     float *values; /* own.values, or owned */
     float *gradient, *m, *v;
     float *head; /* gradient of a tied head, apart */
+    float *
+        packed; /* adapter training: the adapter's matrices as products read them, made each step */
+    size_t packed_count;
     struct lm_rows rows;
 };

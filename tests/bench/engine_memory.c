@@ -148,9 +148,11 @@ static enum err train(const struct memory_case *which, const struct lm_model *mo
         const struct lm_acts *acts = &trainer->rows.acts;
         const uint64_t head = trainer->head == NULL ? 0 : (uint64_t)config.vocab * config.hidden;
         const uint64_t tables = which->full ? (uint64_t)config.context * config.head_dim : 0;
-        *out_needed = (double)((model == NULL ? 0 : lm_model_memory(model)) +
-                               lm_acts_memory(trainer->net, acts->rows, acts->rank, acts->keep) +
-                               (4 * (uint64_t)trainer->count + head + tables) * sizeof(float));
+        *out_needed =
+            (double)((model == NULL ? 0 : lm_model_memory(model)) +
+                     lm_acts_memory(trainer->net, acts->rows, acts->rank, acts->keep) +
+                     (4 * (uint64_t)trainer->count + trainer->packed_count + head + tables) *
+                         sizeof(float));
     }
     lm_trainer_destroy(trainer);
     return err;
