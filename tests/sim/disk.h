@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DISK_NODES_MAX 8
+#define DISK_NODES_MAX 10
 
 void disk_start(uint64_t (*random)(void)); /* file_simulate(); empty disks; the source of choices */
 void disk_clear(void);                     /* empties all */

@@ -7,7 +7,22 @@
 #include "shared/base/bytes.h"
 #include "shared/base/err.h"
 
-enum event_kind { MESSAGE, TICK, WAKE, SUBMIT, REPLY, CLIENTS, FAULT, START, BLOBS };
+enum event_kind {
+    MESSAGE,
+    TICK,
+    WAKE,
+    SUBMIT,
+    REPLY,
+    CLIENTS,
+    FAULT,
+    START,
+    BLOBS,
+    BLOB,
+    GATEWAYS,
+    ASK,
+    ANSWER,
+    WITNESSES
+};
 
 struct event {
     uint64_t at_ms, number;

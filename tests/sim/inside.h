@@ -48,7 +48,8 @@ struct node {
 };
 
 struct task {
-    bool done, active;
+    bool done;
+    bool held; /* not to be submitted: a gateway has not recorded it yet */
     uint64_t next_ms;
     uint32_t tries;
 };

@@ -1,4 +1,5 @@
-/* main.c - the simulator's command: sim [--from N] [--seeds N] | --seed N [--trace]. */
+/* main.c - the simulator's command: sim [--from N] [--seeds N] [--first] | --seed N [--trace]. --first ends at the
+ * first history that fails. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,10 +28,13 @@ int main(int argc, char **argv)
     uint64_t from = 1;
     uint64_t count = 200;
     bool trace = false;
+    bool first = false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--trace") == 0) {
             trace = true;
+        } else if (strcmp(argv[i], "--first") == 0) {
+            first = true;
         } else if (strcmp(argv[i], "--seed") == 0) {
             from = strtoull(value, NULL, 10);
             count = 1;
@@ -42,7 +46,8 @@ int main(int argc, char **argv)
             count = strtoull(value, NULL, 10);
             i++;
         } else {
-            (void)fprintf(stderr, "usage: sim [--from N] [--seeds N] | --seed N [--trace]\n");
+            (void)fprintf(stderr,
+                          "usage: sim [--from N] [--seeds N] [--first] | --seed N [--trace]\n");
             return 2;
         }
     }
@@ -68,11 +73,12 @@ int main(int argc, char **argv)
         return 1;
     }
     work_create(&work, blobs);
-    for (uint64_t seed = from; seed < from + count; seed++) {
+    for (uint64_t seed = from; seed < from + count && (!first || failed == 0); seed++) {
         running = seed;
         if (!sim_run(&work, folder, seed, trace, &report)) {
             failed++;
-            printf("seed %" PRIu64 ": %s\n", seed, report.failure);
+            printf("seed %" PRIu64 ": %s; again: %s --seed %" PRIu64 " --trace\n", seed,
+                   report.failure, argv[0], seed);
             (void)fflush(stdout);
         }
     }
@@ -83,5 +89,10 @@ int main(int argc, char **argv)
            " disks lost, %" PRIu64 " bits flipped, %" PRIu64 " messages lost\n",
            report.seeds, failed, report.events, report.entries, report.epochs, report.kills,
            report.power_cuts, report.wipes, report.flips, report.lost_messages);
+    printf("gateways: %" PRIu64 " receipts, %" PRIu64 " after their grant was closed, %" PRIu64
+           " parts overdue, %" PRIu64 " deaths; witnesses: %" PRIu64 " checkpoints final, %" PRIu64
+           " forks shown, %" PRIu64 " refusals, %" PRIu64 " deaths\n",
+           report.receipts, report.late_receipts, report.overdue, report.gateway_deaths,
+           report.finals, report.forks, report.witness_refusals, report.witness_deaths);
     return failed == 0 ? 0 : 1;
 }

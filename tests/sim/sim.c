@@ -10,7 +10,9 @@
 #include "shared/base/check.h"
 #include "shared/platform/file.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/gateways.h"
 #include "tests/sim/inside.h"
+#include "tests/sim/witnesses.h"
 
 struct sim sim;
 
@@ -171,26 +173,50 @@ static bool may_begin(size_t task)
 /* Of a batch's two submissions one is enough; shares may come too late. */
 static bool must_end(size_t task)
 {
-    return sim.work->tasks[task].kind == WORK_SETUP || sim.work->tasks[task].kind == WORK_TRANSFER;
+    return sim.work->tasks[task].kind == WORK_SETUP ||
+           sim.work->tasks[task].kind == WORK_TRANSFER ||
+           (sim.work->tasks[task].kind == WORK_GRANT && sim.work->tasks[task].batch == 0);
 }
 
 /* What its twin achieved, or what came too late, is not tried for ever. */
 static bool pointless(size_t task)
 {
     const struct work_task *work = &sim.work->tasks[task];
-    return (work->kind == WORK_RECEIPTS && sim.truth.charged[work->batch][0]) ||
-           (work->kind == WORK_SHARES && sim.tasks[task].tries > 12);
+    uint32_t tries = sim.tasks[task].tries;
+    const struct ledger_grant *grant = NULL;
+    switch (work->kind) {
+    case WORK_SETUP:
+    case WORK_TRANSFER:
+        return false;
+    case WORK_RECEIPTS:
+        return sim.truth.charged[work->batch][0];
+    case WORK_GRANT:
+        return work->batch == 1 && tries > 12;
+    case WORK_CHARGE:
+        grant = ledger_grant(sim.truth.witness, &work->grant);
+        return truth_charged(&sim.truth, &work->receipt) || (grant != NULL && grant->closed);
+    case WORK_CLOSE:
+        return sim.healed && tries > 12 && gateways_done(); /* nobody waits for it */
+    case WORK_LEASE:
+        return sim.tasks[task].held || tries > 5;
+    case WORK_SHARES:
+    case WORK_SHARE:
+    case WORK_FALSE:
+        return tries > 12;
+    }
+    return false;
 }
 
 static void clients(void)
 {
     uint32_t active = 0;
-    for (size_t i = 0; i < sim.work->count && active < ACTIVE_MAX; i++) {
+    for (size_t i = 0; i < sim.work->count; i++) {
         struct task *task = &sim.tasks[i];
-        if (task->done || !may_begin(i) || pointless(i)) {
+        bool own = i >= sim.work->fixed_count || sim.work->tasks[i].kind == WORK_CLOSE;
+        if (task->done || (!own && active == ACTIVE_MAX) || !may_begin(i) || pointless(i)) {
             continue;
         }
-        active++;
+        active += own ? 0 : 1; /* gateways and attribution do not wait for the clients */
         if (task->next_ms > sim.now_ms) {
             continue;
         }
@@ -227,7 +253,7 @@ static void on_reply(const struct event *event)
 
 static void handle(struct event *event)
 {
-    struct node *node = event->node == 0 ? NULL : &sim.node[event->node];
+    struct node *node = event->node == 0 || event->node > NODES_MAX ? NULL : &sim.node[event->node];
     switch (event->kind) {
     case MESSAGE:
         if (node->up && node->inbox_count < QUEUE_MAX) {
@@ -293,6 +319,25 @@ static void handle(struct event *event)
               ERR_OK);
         break;
     }
+    case BLOB: {
+        struct digest digest;
+        CHECK(blob_put(sim.work->blobs, event->data, &digest, NULL) == ERR_OK);
+        break;
+    }
+    case GATEWAYS:
+        gateways_step();
+        sim_push((struct event){.kind = GATEWAYS}, GATEWAYS_MS);
+        break;
+    case ASK:
+        witnesses_asked(event->node, event->data);
+        break;
+    case ANSWER:
+        witnesses_answered(event->node, event->data, event->life);
+        break;
+    case WITNESSES:
+        witnesses_step();
+        sim_push((struct event){.kind = WITNESSES}, WITNESSES_MS);
+        break;
     }
 }
 
@@ -314,7 +359,7 @@ static bool finished(void)
             return false;
         }
     }
-    return charges == WORK_BATCHES;
+    return charges == WORK_BATCHES && sim.truth.waiting == 0 && gateways_done() && witnesses_done();
 }
 
 static void prepare(struct work *work, const char *folder, uint64_t seed, bool traced,
@@ -334,7 +379,10 @@ static void prepare(struct work *work, const char *folder, uint64_t seed, bool t
     CHECK(pthread_mutex_init(&sim.baton, NULL) == 0);
     CHECK(pthread_cond_init(&sim.back, NULL) == 0);
     disk_start(sim_draw);
+    work_forget(work);
     truth_start(&sim.truth, work, report);
+    gateways_start();
+    witnesses_start();
     for (size_t batch = 0; batch < WORK_BATCHES; batch++) {
         (void)!blob_remove(work->blobs, &work->receipts[batch], NULL);
         (void)!blob_remove(work->blobs, &work->shares[batch], NULL);
@@ -348,7 +396,10 @@ static void prepare(struct work *work, const char *folder, uint64_t seed, bool t
         sim_push((struct event){.kind = START, .node = r}, sim_draw() % 300);
     }
     sim_push((struct event){.kind = CLIENTS}, 100);
-    sim_push((struct event){.kind = FAULT}, 1500);
+    /* In every second history the setup is over before anything fails. */
+    sim_push((struct event){.kind = FAULT}, seed % 2 == 0 ? 2500 : 1200);
+    sim_push((struct event){.kind = GATEWAYS}, 200);
+    sim_push((struct event){.kind = WITNESSES}, 300);
 }
 
 bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
@@ -371,6 +422,7 @@ bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
     }
     if (report->failure[0] == '\0') {
         truth_conclude(&sim.truth);
+        gateways_conclude();
     }
     sim_trace("end: %s", report->failure[0] == '\0' ? "good" : report->failure);
     for (uint32_t r = 1; r <= sim.nodes; r++) {
@@ -387,7 +439,9 @@ bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
         sim_drop(events_pop(&sim.events).data);
     }
     events_deinit(&sim.events);
+    gateways_end();
     report->seeds++;
+    report->overdue += sim.truth.overdue;
     report->entries += sim.truth.count;
     report->epochs += sim.truth.epochs;
     truth_end(&sim.truth);

@@ -19,7 +19,9 @@
 
 struct sim_report { /* of one seed, or summed */
     uint64_t seeds, events, entries, epochs, kills, power_cuts, wipes, flips, lost_messages;
-    char failure[256]; /* "": none */
+    uint64_t gateway_deaths, receipts, late_receipts, overdue; /* gateways and attribution */
+    uint64_t witness_deaths, witness_refusals, forks, finals;  /* witnesses */
+    char failure[256];                                         /* "": none */
 };
 
 /* Runs one seed; false: report->failure says what is wrong. folder: real, for the derived indexes. */

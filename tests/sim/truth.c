@@ -8,6 +8,7 @@
 #include "shared/base/check.h"
 #include "shared/ledger/proof.h"
 #include "shared/merkle/merkle.h"
+#include "tests/sim/attributions.h"
 #include "tests/sim/disk.h"
 
 static void wrong(struct truth *truth, const char *format, ...)
@@ -50,6 +51,46 @@ static size_t task_of(const struct truth *truth, const struct digest *tx)
     return task;
 }
 
+static struct truth_receipt *receipt_find(const struct truth *truth, const struct digest *id)
+{
+    for (size_t i = truth->receipt_count; i > 0; i--) {
+        if (digest_equal(&truth->receipts[i - 1].id, id)) {
+            return (struct truth_receipt *)(uintptr_t)&truth->receipts[i - 1];
+        }
+    }
+    return NULL;
+}
+
+bool truth_charged(const struct truth *truth, const struct digest *receipt)
+{
+    return receipt_find(truth, receipt) != NULL;
+}
+
+/* A receipt's life: charged once, then paid to those who share it or to a treasury, once. */
+static void count_receipts(struct truth *truth)
+{
+    const struct ledger_effects *effects = &truth->effects;
+    bool charges = effects->kind == OPENLEDGER__V1__TX_BODY__ACTION_SETTLE_RECEIPTS;
+    for (size_t i = 0; i < effects->receipt_count; i++) {
+        struct truth_receipt *known = receipt_find(truth, &effects->receipts[i]);
+        const struct ledger_receipt *record = ledger_receipt(truth->witness, &effects->receipts[i]);
+        CHECK(record != NULL);
+        if (charges && known == NULL) {
+            CHECK(truth->receipt_count < TRUTH_RECEIPTS_MAX);
+            truth->receipts[truth->receipt_count++] =
+                (struct truth_receipt){.id = effects->receipts[i], .waiting = record->waiting};
+            truth->waiting += record->waiting ? 1 : 0;
+        } else if (!charges && known != NULL && known->waiting && !record->waiting) {
+            known->waiting = false;
+            truth->waiting--;
+            truth->overdue += effects->kind == LEDGER_KIND_SEAL ? 1 : 0;
+        } else {
+            wrong(truth, "entry %llu %s a receipt for the second time",
+                  (unsigned long long)effects->index, charges ? "charges" : "pays");
+        }
+    }
+}
+
 /* Charges and payouts: each receipt once. */
 static void count_money(struct truth *truth)
 {
@@ -78,6 +119,11 @@ static void count_money(struct truth *truth)
             }
         }
         truth->payouts += truth->work->tasks[task].kind == WORK_SHARES ? 1 : 0;
+        if (truth->work->tasks[task].kind == WORK_FALSE) {
+            wrong(truth, "entry %llu pays by shares that are false",
+                  (unsigned long long)effects->index);
+        }
+        attributions_charged(effects, task);
     }
 }
 
@@ -96,6 +142,7 @@ static void grow(struct truth *truth, struct bytes entry)
     }
     truth->hashes[truth->count++] = truth->effects.entry_hash;
     count_money(truth);
+    count_receipts(truth);
     ledger_head(truth->witness, &head);
     if (truth->effects.kind == LEDGER_KIND_SEAL) {
         struct buf *header = &truth->effects.header;

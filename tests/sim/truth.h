@@ -8,6 +8,12 @@
 #include "tests/sim/sim.h"
 
 #define TRUTH_ENTRIES_MAX 4096
+#define TRUTH_RECEIPTS_MAX 2048
+
+struct truth_receipt {
+    struct digest id;
+    bool waiting; /* for its shares */
+};
 
 struct truth {
     struct work *work;
@@ -23,6 +29,9 @@ struct truth {
     uint64_t placed[WORK_TASKS_MAX];   /* index that it has in the final log; 0: none */
     bool charged[WORK_BATCHES][WORK_BATCH_ITEMS];
     uint32_t charges, payouts;
+    struct truth_receipt receipts[TRUTH_RECEIPTS_MAX]; /* charged; each once */
+    size_t receipt_count, waiting;
+    uint32_t overdue; /* sent to a treasury */
     uint64_t epoch, epochs;
 };
 
@@ -38,5 +47,7 @@ void truth_check(struct truth *truth, uint32_t node, struct replica *replica,
                  struct truth_view *view, bool unreadable);
 /* A client was told: task is final at index. */
 void truth_promise(struct truth *truth, size_t task, uint64_t index);
+/* Is the receipt charged? */
+bool truth_charged(const struct truth *truth, const struct digest *receipt);
 /* At the end: everything that was promised is there; totals fit. */
 void truth_conclude(struct truth *truth);

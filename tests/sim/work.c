@@ -1,6 +1,8 @@
 /* work.c - see work.h. */
 #include "tests/sim/work.h"
 
+#include <string.h>
+
 #include "shared/base/check.h"
 
 static void add(struct work *work, enum work_kind kind, struct bytes signed_tx, size_t batch)
@@ -55,6 +57,26 @@ static void add_batch(struct work *work, size_t batch)
     }
 }
 
+/* What the gateways draw from: one that lasts, one that expires while answers are under way. */
+static void add_grants(struct work *work)
+{
+    struct world *world = work->world;
+    for (size_t i = 0; i < WORK_GRANTS; i++) {
+        Openledger__V1__OpenGrant grant = OPENLEDGER__V1__OPEN_GRANT__INIT;
+        grant.gateway = world_id_field(world, WORLD_GATEWAY);
+        grant.limit = world_text("50");
+        grant.expires_ms = world->now_ms + WORK_CLOCK_MS + (i == 0 ? 3600000 : WORK_BRIEF_MS);
+        WORLD_ACTION(body, OPEN_GRANT, open_grant, &grant);
+        add_action(work, WORK_GRANT, WORLD_PAYER, &body, i);
+        work->grants[i] = work->tasks[work->count - 1].id;
+        work->tasks[work->count - 1].grant = work->grants[i];
+    }
+    Openledger__V1__CloseGrant close = OPENLEDGER__V1__CLOSE_GRANT__INIT;
+    close.grant = ledger_binary(work->grants[1].bytes, DIGEST_SIZE);
+    WORLD_ACTION(body, CLOSE_GRANT, close_grant, &close);
+    add_action(work, WORK_CLOSE, WORLD_PAYER, &body, 1);
+}
+
 void work_create(struct work *work, const char *blob_folder)
 {
     *work = (struct work){.world = world_create()};
@@ -78,6 +100,7 @@ void work_create(struct work *work, const char *blob_folder)
         WORLD_ACTION(body, TRANSFER, transfer, &transfer);
         add_action(work, WORK_TRANSFER, WORLD_PAYER, &body, 0);
     }
+    add_grants(work);
     for (size_t batch = 0; batch < WORK_BATCHES; batch++) {
         add_batch(work, batch);
     }
@@ -85,12 +108,54 @@ void work_create(struct work *work, const char *blob_folder)
         work->receipt_bytes[batch] = blob_of(world, &work->receipts[batch]);
         work->share_bytes[batch] = blob_of(world, &work->shares[batch]);
     }
+    work->fixed_count = work->count;
+    for (size_t i = 0; i < WORK_WITNESSES; i++) {
+        uint8_t seed[KEY_SEED_SIZE] = {0x31, (uint8_t)i};
+        work->witnesses[i] = key_pair_from_seed(seed);
+        CHECK(work->witnesses[i] != NULL);
+    }
+}
+
+struct work_task *work_make(struct work *work, enum work_kind kind, enum world_who who,
+                            uint64_t random, Openledger__V1__TxBody *body)
+{
+    const struct world *world = work->world;
+    uint8_t nonce[LEDGER_NONCE_SIZE] = {0x51};
+    struct ledger_head head;
+    struct buf tx;
+    struct digest id;
+    if (work->count == WORK_TASKS_MAX) {
+        return NULL;
+    }
+    memcpy(nonce + 1, &random, sizeof random);
+    nonce[9] = (uint8_t)work->count;
+    nonce[10] = (uint8_t)(work->count >> 8);
+    ledger_head(world->ledger, &head);
+    const struct ledger_tx about =
+        ledger_tx_at(&head.chain_id, &world->ids[who], world->now_ms, LEDGER_TX_VALIDITY_MS, nonce);
+    buf_init(&tx, LEDGER_ENTRY_MAX);
+    CHECK(ledger_tx_build(&about, body, world->keys[who], &tx, &id) == ERR_OK);
+    add(work, kind, buf_bytes(&tx), 0);
+    buf_deinit(&tx);
+    return &work->tasks[work->count - 1];
+}
+
+void work_forget(struct work *work)
+{
+    while (work->count > work->fixed_count) {
+        struct work_task *task = &work->tasks[--work->count];
+        (void)!blob_remove(work->blobs, &task->blob, NULL);
+        buf_deinit(&task->tx);
+    }
 }
 
 void work_destroy(struct work *work)
 {
     for (size_t i = 0; i < work->count; i++) {
         buf_deinit(&work->tasks[i].tx);
+    }
+    for (size_t i = 0; i < WORK_WITNESSES; i++) {
+        key_pair_destroy(work->witnesses[i]);
     }
     blob_close(work->blobs);
     world_destroy(work->world);

@@ -1,0 +1,20 @@
+/* gateways.h - two replicas of a gateway, and attribution: real holds, receipts and batches
+ * (services/lora-gateway/gateway.c) on a real journal, between answers that end well, badly or not at all.
+ *
+ * Their rules: an opening is on disk before the first token, a receipt before the last one; after a restart
+ * every opening gets its void; numbers have no gaps; what was published is published again after a crash, by
+ * further feeders too. Their batches' bytes arrive late; one grant expires while answers are under way.
+ * Attribution's shares come in time, late, never, twice with other numbers, or false. */
+#pragma once
+
+#include <stdbool.h>
+
+#define GATEWAYS_MS 40 /* between two steps */
+
+void gateways_start(void);
+void gateways_step(void);
+/* Nothing is open, batched or published any more, and what was is charged (or its grant is closed). */
+bool gateways_done(void);
+/* At the end: every answer that somebody saw begin has exactly one receipt, and it is on the ledger. */
+void gateways_conclude(void);
+void gateways_end(void);
