@@ -257,10 +257,12 @@ static enum err open_for_writing(struct journal *journal, struct note *note)
     }
     err = err == ERR_OK ? load(journal, note) : err;
     if (err == ERR_OK && journal->segment_count > 0) {
-        /* A killed writer's records may be in the page cache only: sync before we call them ours. */
+        /* A killed writer's records may be in the page cache only, and so may the name of a segment
+         * that it was making: sync both before we call them ours. */
         err = journal->torn_size > 0 ? cut_tail(journal, note)
                                      : use_segment(journal, journal->segment_count - 1, note);
         err = err == ERR_OK ? file_sync(journal->fd, note) : err;
+        err = err == ERR_OK ? file_sync_parent(path, note) : err;
         journal->synced = journal->count;
     }
     return err;
