@@ -1,0 +1,457 @@
+/* ledger_model_stake.c - the model of stakes, votes, slashing and challenges. See ledger_model.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "shared/crypto/sha256.h"
+#include "tests/harness/ledger_model.h"
+
+enum { MINIMUM = 100, UNBONDING_MS = 60000, LEAVING_MAX = 8 };
+
+static uint64_t grains(struct amount amount)
+{
+    struct amount out;
+    CHECK(amount_mul_ratio(amount, 1, 1000000000, &out) == ERR_OK);
+    return out.low;
+}
+
+void model_power(struct model *m)
+{
+    uint64_t *votes = m->votes_at[m->height + 1];
+    uint64_t *validating = m->validating_at[m->height + 1];
+    memset(votes, 0, PEOPLE * sizeof *votes);
+    memset(validating, 0, PEOPLE * sizeof *validating);
+    for (int who = 0; who < PEOPLE; who++) {
+        uint64_t sum = 0;
+        for (int role = 1; role < ROLES; role++) {
+            sum += grains(m->bonds[who][role]);
+        }
+        validating[who] += grains(m->bonds[who][LEDGER_ROLE_VALIDATOR]);
+        for (int to = 0; to < PEOPLE; to++) {
+            sum += grains(m->delegations[who][to]);
+            validating[to] += grains(m->delegations[who][to]);
+        }
+        votes[m->votes_to[who]] += sum;
+    }
+}
+
+static uint64_t total(const uint64_t *of)
+{
+    uint64_t sum = 0;
+    for (int who = 0; who < PEOPLE; who++) {
+        sum += of[who];
+    }
+    return sum;
+}
+
+/* ---- positions ---------------------------------------------------------------------------------- */
+
+static bool enough(struct amount amount)
+{
+    return amount_is_zero(amount) || amount_compare(amount, amount_from_open(MINIMUM)) >= 0;
+}
+
+bool model_bonded(const struct model *m, int who, int role)
+{
+    return amount_compare(m->bonds[who][role], amount_from_open(MINIMUM)) >= 0;
+}
+
+static bool grow(struct model *m, int who, const struct account_id *escrow, struct amount *position,
+                 struct amount amount)
+{
+    struct amount sum;
+    if (amount_add(*position, amount, &sum) != ERR_OK || !enough(sum) ||
+        !model_pay(m, &m->ids[who], escrow, amount)) {
+        return false;
+    }
+    *position = sum;
+    model_power(m);
+    return true;
+}
+
+static bool shrink(struct model *m, struct model_leaving leaving, struct amount *position)
+{
+    struct amount rest;
+    int same = 0;
+    int at = m->leaving_count;
+    for (int i = 0; i < m->leaving_count; i++) {
+        const struct model_leaving *other = &m->leaving[i];
+        bool gone = amount_is_zero(other->amount);
+        at = gone ? i : at;
+        same += !gone && other->who == leaving.who && other->role == leaving.role &&
+                        other->validator == leaving.validator
+                    ? 1
+                    : 0;
+    }
+    if (amount_sub(*position, leaving.amount, &rest) != ERR_OK || !enough(rest) ||
+        same >= LEAVING_MAX) {
+        return false;
+    }
+    CHECK(at < ITEMS_MAX);
+    m->leaving_count = at == m->leaving_count ? at + 1 : m->leaving_count;
+    leaving.release_ms = m->now_ms + UNBONDING_MS;
+    m->leaving[at] = leaving;
+    *position = rest;
+    model_power(m);
+    return true;
+}
+
+MODEL_RULE(bond, Bond)
+{
+    struct account_id escrow;
+    struct amount amount;
+    if ((int)a->role < 1 || (int)a->role >= ROLES || !model_amount(a->amount, &amount)) {
+        return false;
+    }
+    ledger_bond_escrow_id(&m->ids[c->sender], (enum ledger_role)a->role, &escrow);
+    bool good = grow(m, c->sender, &escrow, &m->bonds[c->sender][a->role], amount);
+    m->bonded_once[c->sender] = m->bonded_once[c->sender] || good;
+    return good;
+}
+
+MODEL_RULE(unbond, Unbond)
+{
+    struct model_leaving leaving = {.who = c->sender, .role = (int)a->role, .validator = NOBODY};
+    return (int)a->role >= 1 && (int)a->role < ROLES && model_amount(a->amount, &leaving.amount) &&
+           shrink(m, leaving, &m->bonds[c->sender][a->role]);
+}
+
+MODEL_RULE(delegate, Delegate)
+{
+    int to = model_who(m, a->validator);
+    struct account_id escrow;
+    struct amount amount;
+    if (to == NOBODY || to == c->sender || !model_amount(a->amount, &amount) ||
+        !model_bonded(m, to, LEDGER_ROLE_VALIDATOR)) {
+        return false;
+    }
+    ledger_bond_escrow_id(&m->ids[to], LEDGER_ROLE_VALIDATOR, &escrow);
+    bool good = grow(m, c->sender, &escrow, &m->delegations[c->sender][to], amount);
+    m->delegated_once[c->sender][to] = m->delegated_once[c->sender][to] || good;
+    return good;
+}
+
+MODEL_RULE(undelegate, Undelegate)
+{
+    int from = model_who(m, a->validator);
+    struct model_leaving leaving = {
+        .who = c->sender, .role = LEDGER_ROLE_VALIDATOR, .validator = from};
+    return from != NOBODY && model_amount(a->amount, &leaving.amount) &&
+           shrink(m, leaving, &m->delegations[c->sender][from]);
+}
+
+MODEL_RULE(release, Release)
+{
+    int validator = a->validator.len == 0 ? NOBODY : model_who(m, a->validator);
+    int role = (int)a->role;
+    struct amount sum = AMOUNT_ZERO;
+    struct account_id escrow;
+    if (role < 1 || role >= ROLES || (validator != NOBODY && role != LEDGER_ROLE_VALIDATOR)) {
+        return false;
+    }
+    for (int i = 0; i < m->leaving_count; i++) {
+        struct model_leaving *item = &m->leaving[i];
+        if (item->who == c->sender && item->role == role && item->validator == validator &&
+            item->release_ms <= m->now_ms) {
+            CHECK(amount_add(sum, item->amount, &sum) == ERR_OK);
+            item->amount = AMOUNT_ZERO;
+        }
+    }
+    ledger_bond_escrow_id(&m->ids[validator == NOBODY ? c->sender : validator],
+                          (enum ledger_role)role, &escrow);
+    return !amount_is_zero(sum) && model_pay(m, &escrow, &m->ids[c->sender], sum);
+}
+
+MODEL_RULE(claim_rewards, ClaimRewards)
+{
+    for (size_t i = 0; i < a->n_validators; i++) {
+        int to = model_who(m, a->validators[i]);
+        if (to == NOBODY || !m->delegated_once[c->sender][to]) {
+            return false;
+        }
+    }
+    return a->n_validators > 0 || m->bonded_once[c->sender];
+}
+
+bool model_rewards(struct model *m, const struct ledger_effects *effects)
+{
+    struct account_id pool;
+    ledger_stakers_pool_id(&pool);
+    for (size_t i = 0; i < effects->leg_count; i++) {
+        const struct ledger_leg *leg = &effects->legs[i];
+        if (strncmp(leg->reason, "stakers.", 8) != 0) {
+            continue;
+        }
+        int who = model_who(m, ledger_binary(leg->account.bytes, ACCOUNT_ID_SIZE));
+        if (leg->credit ? who == NOBODY : !account_id_equal(&leg->account, &pool)) {
+            return false;
+        }
+        struct amount *purse = model_purse(m, &leg->account);
+        if ((leg->credit ? amount_add(*purse, leg->amount, purse)
+                         : amount_sub(*purse, leg->amount, purse)) != ERR_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- governance --------------------------------------------------------------------------------- */
+
+MODEL_RULE(delegate_votes, DelegateVotes)
+{
+    int to = a->to.len == 0 ? c->sender : model_who(m, a->to);
+    if (to == NOBODY || m->key[to] == NOBODY) {
+        return false;
+    }
+    m->votes_to[c->sender] = to;
+    model_power(m);
+    return true;
+}
+
+static bool above(const struct model *m, int who)
+{
+    return m->votes_at[m->height + 1][who] >= UINT64_C(10000) * 1000000000;
+}
+
+MODEL_RULE(propose, Propose)
+{
+    struct model_proposal proposal = {
+        .id = c->tx, .proposer = c->sender, .snapshot = m->height + 3, .end = m->height + 6};
+    char again[16];
+    int open = 0;
+    if (a->n_changes != 1 || strcmp(a->changes[0]->name, "treasury_payout_bp") != 0) {
+        return false;
+    }
+    proposal.value = (uint32_t)strtoul(a->changes[0]->value, NULL, 10);
+    (void)snprintf(again, sizeof again, "%u", proposal.value);
+    for (int i = 0; i < m->proposal_count; i++) {
+        const struct model_proposal *other = &m->proposals[i];
+        if (other->end > m->height && other->outcome != CANCELLED) {
+            open++;
+            open += other->proposer == c->sender ? 16 : 0;
+        }
+    }
+    if (strcmp(again, a->changes[0]->value) != 0 || proposal.value > 10000 ||
+        !above(m, c->sender) || open >= 16) {
+        return false;
+    }
+    CHECK(m->proposal_count < ITEMS_MAX);
+    m->proposals[m->proposal_count++] = proposal;
+    return true;
+}
+
+enum stage { PENDING, ACTIVE, SUCCEEDED, QUEUED_NOW, OVER };
+
+static enum stage stage_of(const struct model *m, const struct model_proposal *p)
+{
+    uint64_t all = total(m->votes_at[p->snapshot]);
+    if (p->outcome == EXECUTED || p->outcome == CANCELLED) {
+        return OVER;
+    }
+    if (p->outcome == WAITING) {
+        return m->now_ms < p->expires_ms ? QUEUED_NOW : OVER;
+    }
+    if (m->height < p->snapshot) {
+        return PENDING;
+    }
+    if (m->height < p->end) {
+        return ACTIVE;
+    }
+    /* For and abstain are a fifth of all stake, rounded up, and there is more for than against. */
+    return p->sums[2] > p->sums[1] && p->sums[2] + p->sums[3] >= (all + 4) / 5 ? SUCCEEDED : OVER;
+}
+
+static struct model_proposal *proposal_of(struct model *m, ProtobufCBinaryData id)
+{
+    for (int i = 0; i < m->proposal_count; i++) {
+        if (id.len == DIGEST_SIZE && memcmp(m->proposals[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
+            return &m->proposals[i];
+        }
+    }
+    return NULL;
+}
+
+MODEL_RULE(vote, Vote)
+{
+    struct model_proposal *p = proposal_of(m, a->proposal);
+    if (p == NULL || stage_of(m, p) != ACTIVE || (int)a->choice < 1 || (int)a->choice > 3 ||
+        p->voted[c->sender] || m->votes_at[p->snapshot][c->sender] == 0) {
+        return false;
+    }
+    p->voted[c->sender] = true;
+    p->sums[a->choice] += m->votes_at[p->snapshot][c->sender];
+    return true;
+}
+
+MODEL_RULE(queue_proposal, QueueProposal)
+{
+    struct model_proposal *p = proposal_of(m, a->proposal);
+    (void)c;
+    if (p == NULL || stage_of(m, p) != SUCCEEDED) {
+        return false;
+    }
+    p->outcome = WAITING;
+    p->eta_ms = m->now_ms + 5000;
+    p->expires_ms = p->eta_ms + 60000;
+    return true;
+}
+
+MODEL_RULE(execute_proposal, ExecuteProposal)
+{
+    struct model_proposal *p = proposal_of(m, a->proposal);
+    (void)c;
+    if (p == NULL || stage_of(m, p) != QUEUED_NOW || m->now_ms < p->eta_ms) {
+        return false;
+    }
+    p->outcome = EXECUTED;
+    m->treasury_bp = p->value;
+    return true;
+}
+
+MODEL_RULE(cancel_proposal, CancelProposal)
+{
+    struct model_proposal *p = proposal_of(m, a->proposal);
+    if (p == NULL || stage_of(m, p) == OVER ||
+        (p->proposer != c->sender && above(m, p->proposer))) {
+        return false;
+    }
+    p->outcome = CANCELLED;
+    return true;
+}
+
+/* ---- slashing ----------------------------------------------------------------------------------- */
+
+static void cut(struct amount *position, uint32_t bp, struct amount *sum)
+{
+    struct amount part = model_part_of(*position, bp);
+    CHECK(amount_sub(*position, part, position) == ERR_OK);
+    CHECK(amount_add(*sum, part, sum) == ERR_OK);
+}
+
+bool model_slash(struct model *m, int who, int role, uint32_t bp, int reporter, int harmed,
+                 struct amount harmed_max)
+{
+    struct amount sum = AMOUNT_ZERO;
+    struct account_id escrow;
+    struct account_id pool;
+    cut(&m->bonds[who][role], bp, &sum);
+    for (int i = 0; i < PEOPLE && role == LEDGER_ROLE_VALIDATOR; i++) {
+        cut(&m->delegations[i][who], bp, &sum);
+    }
+    for (int i = 0; i < m->leaving_count; i++) {
+        struct model_leaving *item = &m->leaving[i];
+        if (item->role == role &&
+            ((item->who == who && item->validator == NOBODY) || item->validator == who)) {
+            cut(&item->amount, bp, &sum);
+        }
+    }
+    if (amount_is_zero(sum)) {
+        return false;
+    }
+    struct amount first = model_part_of(sum, 1000);
+    struct amount rest;
+    CHECK(amount_sub(sum, first, &rest) == ERR_OK);
+    struct amount second = harmed == NOBODY ? AMOUNT_ZERO : amount_min(rest, harmed_max);
+    CHECK(amount_sub(rest, second, &rest) == ERR_OK);
+    ledger_bond_escrow_id(&m->ids[who], (enum ledger_role)role, &escrow);
+    ledger_stakers_pool_id(&pool);
+    CHECK(model_pay(m, &escrow, &m->ids[reporter], first));
+    CHECK(harmed == NOBODY || model_pay(m, &escrow, &m->ids[harmed], second));
+    CHECK(model_pay(m, &escrow, &pool, rest));
+    model_power(m);
+    return true;
+}
+
+/* ---- challenges --------------------------------------------------------------------------------- */
+
+MODEL_RULE(challenge_job, ChallengeJob)
+{
+    int at = model_job_find(m, a->job);
+    struct account_id escrow;
+    if (at == NOBODY || !model_bonded(m, c->sender, LEDGER_ROLE_VALIDATOR)) {
+        return false;
+    }
+    struct model_job *job = &m->jobs[at];
+    int open = 0;
+    for (int i = 0; i < m->job_count; i++) {
+        if (m->jobs[i].challenge == OPEN && m->jobs[i].end > m->height) {
+            open += m->jobs[i].challenger == c->sender ? 16 : 1;
+        }
+    }
+    ledger_challenge_escrow_id(&c->tx, &escrow);
+    if (job->state != DONE || m->now_ms - job->done_ms >= 100000 ||
+        (job->challenge != NEVER && job->challenge != UNDECIDED) || open >= 16 ||
+        !model_pay(m, &m->ids[c->sender], &escrow, amount_from_open(100))) {
+        return false;
+    }
+    job->challenge = OPEN;
+    job->challenge_id = c->tx;
+    job->challenger = c->sender;
+    job->snapshot = m->height + 1;
+    job->end = m->height + 6;
+    job->failed = 0;
+    job->sound = 0;
+    memset(job->attested, 0, sizeof job->attested);
+    return true;
+}
+
+static void challenge_end(struct model *m, struct model_job *job, enum challenge_state state,
+                          int to)
+{
+    struct account_id escrow;
+    job->challenge = state;
+    ledger_challenge_escrow_id(&job->challenge_id, &escrow);
+    CHECK(model_pay(m, &escrow, &m->ids[to], amount_from_open(100)));
+}
+
+static bool two_thirds(uint64_t part, uint64_t all)
+{
+    struct amount has;
+    struct amount needs;
+    CHECK(amount_mul(amount_from_units(part), 10000, &has) == ERR_OK);
+    CHECK(amount_mul(amount_from_units(all), 6667, &needs) == ERR_OK);
+    return amount_compare(has, needs) >= 0;
+}
+
+MODEL_RULE(attest_job, AttestJob)
+{
+    int at = model_job_find(m, a->job);
+    if (at == NOBODY || m->jobs[at].challenge != OPEN || m->height < m->jobs[at].snapshot ||
+        m->height >= m->jobs[at].end || m->jobs[at].attested[c->sender]) {
+        return false;
+    }
+    struct model_job *job = &m->jobs[at];
+    uint64_t all = total(m->validating_at[job->snapshot]);
+    uint64_t mine = m->validating_at[job->snapshot][c->sender];
+    if (mine == 0) {
+        return false;
+    }
+    job->attested[c->sender] = true;
+    *(a->failed ? &job->failed : &job->sound) += mine;
+    if (two_thirds(job->failed, all)) {
+        job->state = REFUTED;
+        for (int i = 0; i < m->adapter_count; i++) {
+            if (m->adapters[i].job == at && m->adapters[i].revoked_ms == 0) {
+                m->adapters[i].revoked_ms = m->now_ms + 600000;
+            }
+        }
+        challenge_end(m, job, UPHELD, job->challenger);
+        (void)model_slash(m, job->trainer, LEDGER_ROLE_TRAINER, 5000, job->challenger,
+                          job->developer, job->fee);
+    } else if (!two_thirds(all - job->sound, all)) {
+        challenge_end(m, job, SOUND, job->trainer);
+    }
+    return true;
+}
+
+MODEL_RULE(close_challenge, CloseChallenge)
+{
+    int at = model_job_find(m, a->job);
+    (void)c;
+    if (at == NOBODY || m->jobs[at].challenge != OPEN || m->height < m->jobs[at].end) {
+        return false;
+    }
+    challenge_end(m, &m->jobs[at], UNDECIDED, m->jobs[at].challenger);
+    return true;
+}
