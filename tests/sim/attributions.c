@@ -47,7 +47,7 @@ static void publish(const struct ledger_effects *charge, uint32_t alice_ppb, enu
                     uint64_t delay_ms)
 {
     struct bytes sets[SETS_MAX];
-    size_t ends[SETS_MAX];
+    size_t ends[SETS_MAX] = {0};
     size_t count = 0;
     struct buf items;
     struct buf out;

@@ -473,7 +473,7 @@ bool disk_flip(uint32_t node)
                 used--;
             }
             if (used > 0) {
-                cache->data[draw() % used] ^= (uint8_t)(1u << (draw() % 8));
+                cache->data[draw() % used] ^= (uint8_t)(1U << (draw() % 8));
                 copy(&cached[i].inode->disk, cache);
                 return true;
             }

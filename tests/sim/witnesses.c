@@ -252,7 +252,7 @@ void witnesses_answered(size_t w, struct bytes signed_note, uint64_t size)
         return; /* one fooled witness makes nothing final */
     }
     uint8_t *bits = &rounds.signed_by[checkpoint.leaf_count];
-    *bits |= (uint8_t)(1u << w);
+    *bits |= (uint8_t)(1U << w);
     if (count_of(*bits) >= QUORUM && checkpoint.leaf_count > rounds.final) {
         rounds.final = checkpoint.leaf_count;
         sim.report->finals++;
