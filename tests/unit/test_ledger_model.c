@@ -11,18 +11,7 @@
 #include "tests/harness/ledger_expect.h"
 #include "tests/harness/seed.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ROUNDS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ROUNDS 1
-#endif
-#endif
-#ifndef ROUNDS
-#define ROUNDS 4
-#endif
-
-enum { STEPS = 5200, KINDS = 128 };
+enum { ROUNDS = 4, STEPS = 5200, KINDS = 128 };
 
 static const struct kind {
     int action;
