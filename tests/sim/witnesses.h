@@ -20,8 +20,8 @@
 
 void witnesses_start(void);
 void witnesses_step(void);
-/* A request reached a witness; an answer reached the log. size: what a refusing witness says it signed last. */
-void witnesses_asked(size_t witness, struct bytes request);
-void witnesses_answered(size_t witness, struct bytes signed_note, uint64_t size);
+/* A request reached witness w; an answer reached the log. size: what a refusing witness says it signed last. */
+void witnesses_asked(size_t w, struct bytes body);
+void witnesses_answered(size_t w, struct bytes signed_note, uint64_t size);
 /* The newest block is under a final checkpoint. */
 bool witnesses_done(void);
