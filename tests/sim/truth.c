@@ -91,6 +91,14 @@ static void count_receipts(struct truth *truth)
     }
 }
 
+static void count_false(struct truth *truth, size_t task)
+{
+    if (truth->work->tasks[task].kind == WORK_FALSE) {
+        wrong(truth, "entry %llu pays by shares that are false",
+              (unsigned long long)truth->effects.index);
+    }
+}
+
 /* Charges and payouts: each receipt once. */
 static void count_money(struct truth *truth)
 {
@@ -119,10 +127,7 @@ static void count_money(struct truth *truth)
             }
         }
         truth->payouts += truth->work->tasks[task].kind == WORK_SHARES ? 1 : 0;
-        if (truth->work->tasks[task].kind == WORK_FALSE) {
-            wrong(truth, "entry %llu pays by shares that are false",
-                  (unsigned long long)effects->index);
-        }
+        count_false(truth, task);
         attributions_charged(effects, task);
     }
 }

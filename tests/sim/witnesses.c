@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "shared/base/check.h"
@@ -219,8 +220,8 @@ static void ask(size_t w)
     memcpy(text, note.data == NULL ? (const uint8_t *)"" : note.data,
            note.size < sizeof text ? note.size : sizeof text - 1);
     const char *line = strchr(text, '\n');
-    if (line != NULL && sscanf(line + 1, "%llu", &size) == 1 && size > 0 &&
-        size <= sim.truth.height && (size >= witnesses[w].believed || sim_chance(50))) {
+    size = line == NULL ? 0 : strtoull(line + 1, NULL, 10);
+    if (size > 0 && size <= sim.truth.height && (size >= witnesses[w].believed || sim_chance(50))) {
         send(w, witnesses[w].believed, (struct merkle_leaves){sim.truth.headers, size}, note);
     }
 }
