@@ -101,7 +101,7 @@ INTEGRATION_TESTS := $(INTEGRATION:%.c=$(BUILD)/%)
 
 all: bins tests ## build everything for MODE (default release)
 bins: $(BINS) ## build the services and the command line into build/MODE/bin
-tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests $(CUDA_PTX) $(if $(CUDA),$(BUILD)/tests/bench/bench_gpu)
+tests: $(TESTS) $(INTEGRATION_TESTS) simt-tests neon-tests $(CUDA_PTX) $(if $(CUDA),$(BUILD)/tests/bench/bench_gpu)
 	$(if $(CUDA),,@echo "  CUDA is not built (nvcc or its libcudart_static.a not found, CUDA= or a sanitizer): kernels/cuda is only simulated")
 
 deps: ## install what is missing: Debian and npm packages (sudo when not root)
@@ -223,6 +223,29 @@ $(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
 $(SIMT_TESTS): $(SIMT_LIB)
 	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -ljansson -lm -pthread -o $@
 
+# Kernels and model for AArch64, statically, with stand-ins for what Debian has only for this machine: tests/cross.
+# qemu-user runs them; where compiler or emulator is missing, tests/harness/run.sh says so.
+NEON := build/neon
+NEON_CC := $(shell command -v aarch64-linux-gnu-gcc)
+NEON_TESTS := $(addprefix $(NEON)/,test_kernels test_kernels_products test_kernels_math test_digest)
+NEON_FLAGS := -std=gnu17 -D_GNU_SOURCE -Itests/cross -I. -idirafter /usr/include -g -O2 -ffp-contract=off \
+  -ffunction-sections -Wall -Wextra -Werror -MD -MP
+NEON_LIB := $(patsubst %.c,$(NEON)/%.o,$(sort $(wildcard shared/base/*.c shared/lm/*.c kernels/*.c kernels/cpu/*.c) \
+  shared/json/write.c shared/crypto/sha256.c shared/platform/pool.c shared/platform/thread.c tests/harness/kernels_run.c \
+  tests/harness/lm_digest.c))
+neon-tests: $(if $(NEON_CC),$(NEON_TESTS))
+neon: neon-tests ## run kernels and model as AArch64 code under qemu-user: the same bits
+	$(Q)for test in $(NEON_TESTS); do qemu-aarch64 $$test || exit; done
+$(NEON)/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(NEON_CC) $(NEON_FLAGS) -c $< -o $@
+$(NEON)/lib.a: $(NEON_LIB)
+	$(Q)rm -f $@ && aarch64-linux-gnu-ar rcsD $@ $^
+$(NEON)/test_digest: $(NEON)/tests/cross/test_digest.o
+$(filter-out %/test_digest,$(NEON_TESTS)): $(NEON)/test_%: $(NEON)/tests/unit/test_%.o
+$(NEON_TESTS): $(NEON)/lib.a
+	$(Q)$(NEON_CC) -static -Wl,--gc-sections $(filter %.o,$^) $(NEON)/lib.a -lm -pthread -o $@
+
 # The same tests on a real device.
 GPU_TESTS := $(if $(CUDA),$(addprefix $(BUILD)/tests/,simt/test_device unit/test_kernels unit/test_kernels_products))
 $(BUILD)/tests/simt/test_device: $(call obj,$(sort tests/simt/test_device.c $(wildcard tests/simt/device_*.c))) $(BUILD)/libharness.a $(LIB)
@@ -297,6 +320,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests neon neon-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
--include $(shell find $(BUILD) build/fuzz $(SIMT) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) build/fuzz $(SIMT) $(NEON) -name '*.d' 2>/dev/null)

@@ -72,4 +72,6 @@ extern const struct kernels
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512, kernels_avx512_vnni, kernels_avx512_amx;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon;
 #endif

@@ -1,8 +1,8 @@
 /* kernels.h - the numeric kernels: what each one computes, to the bit.
  *
  * Why: money depends on these numbers, so a result may not depend on the machine, the number of
- * threads or what else is in the batch. Every backend (scalar, AVX2, AVX-512; later NEON and CUDA)
- * returns the same bits; DESIGN.md section 5, "Exact arithmetic", is the law behind each rule here.
+ * threads or what else is in the batch. Every backend (scalar, AVX2, AVX-512, NEON, CUDA) returns the
+ * same bits; DESIGN.md section 5, "Exact arithmetic", is the law behind each rule here.
  *
  * Words used below:
  * - chain: acc = fmaf(a, b, acc), one term after the other in the stated order, from +0.
@@ -49,7 +49,7 @@ enum kernels_type {
 
 struct kernels; /* one backend: an immutable table of functions, usable from any thread */
 
-/* Returns a backend: "scalar", "avx2", "avx512", or NULL for the fastest that this machine has.
+/* Returns a backend: "scalar", "avx2", "avx512" (-vnni, -amx), "neon", "cuda", or NULL for the fastest that this machine has.
  * Runs a self-test (under 10 ms): a backend whose digest differs from the scalar one is refused.
  * Returns NULL and says why in note (may be NULL) when the named one is unknown, is not supported
  * by this CPU, or is refused; for name NULL falls back to the next best and says what was refused. */

@@ -2,11 +2,14 @@
 #include <string.h>
 
 #include "kernels/backend.h"
+#include "shared/base/check.h"
 
 /* Fastest first. Behind scalar come those that are used only when they are named. */
 static const struct kernels *const backends[] = {
 #if defined(__x86_64__)
     &kernels_avx512_amx, &kernels_avx512_vnni, &kernels_avx512, &kernels_avx2,
+#elif defined(__aarch64__)
+    &kernels_neon,
 #endif
     &kernels_scalar,
 #ifdef OPENLEDGER_CUDA
@@ -31,6 +34,18 @@ struct self_test {
     int32_t targets[TEST_ROWS];
     uint32_t positions[TEST_ROWS];
     uint64_t digest;
+};
+
+#define TEST_BLOCKS 2 /* of TEST_DEPTH */
+#define TEST_PANELS 5 /* of TEST_COLUMNS */
+#define TEST_PACKED (TEST_PANELS * 16 * TEST_DEPTH)
+struct narrow {
+    uint16_t halves[TEST_DEPTH * TEST_COLUMNS], packed[TEST_PACKED];
+    uint8_t rows[TEST_COLUMNS * TEST_BLOCKS * KERNELS_Q8_SIZE];
+    int8_t codes[TEST_PANELS * TEST_BLOCKS * 16 * KERNELS_QUANT];
+    uint16_t scales[TEST_PANELS * TEST_BLOCKS * 16];
+    int8_t x_codes[TEST_ROWS * TEST_BLOCKS * KERNELS_QUANT];
+    float x_scales[TEST_ROWS * TEST_BLOCKS];
 };
 
 /* Numbers in [-2, 2) from a linear congruential generator (Knuth, MMIX). */
@@ -68,6 +83,49 @@ static void test_products(const struct kernels *kernels, struct self_test *test)
     gemm.b = (struct kernels_matrix){test->b, 1, TEST_DEPTH};
     gemm.accumulate = true;
     kernels_gemm(kernels, &parallel_serial, &gemm);
+    digest(test, TEST_COUNT, test->c);
+}
+
+/* Weights of 16 bits and of 8. */
+static void test_narrow(const struct kernels *kernels, struct self_test *test)
+{
+    const struct parallel *serial = &parallel_serial;
+    struct narrow narrow;
+    struct kernels_gemm gemm = {.m = TEST_ROWS,
+                                .n = TEST_COLUMNS,
+                                .k = TEST_DEPTH,
+                                .a = {test->a, TEST_DEPTH, 1},
+                                .packed = narrow.packed,
+                                .c = test->c,
+                                .c_stride = TEST_COLUMNS};
+    CHECK(kernels_packed_count(TEST_DEPTH, TEST_COLUMNS) <= TEST_PACKED);
+    CHECK(kernels_int8_code_count(TEST_DEPTH, TEST_COLUMNS) <= sizeof narrow.codes);
+    for (int i = 0; i < 2; i++) {
+        gemm.type = i == 0 ? KERNELS_BF16 : KERNELS_F16;
+        (i == 0 ? kernels_to_bf16 : kernels_to_f16)(TEST_DEPTH * TEST_COLUMNS, test->b,
+                                                    narrow.halves);
+        kernels_pack16(kernels, serial, TEST_DEPTH, TEST_COLUMNS,
+                       (struct kernels_matrix16){narrow.halves, TEST_COLUMNS, 1}, narrow.packed);
+        kernels_gemm(kernels, serial, &gemm);
+        digest(test, TEST_COUNT, test->c);
+    }
+    for (size_t j = 0; j < TEST_COLUMNS; j++) {
+        kernels_quantize_q8(TEST_DEPTH, test->b + j * TEST_DEPTH,
+                            narrow.rows + j * TEST_BLOCKS * KERNELS_Q8_SIZE);
+    }
+    kernels_pack_int8(serial, TEST_DEPTH, TEST_COLUMNS, narrow.rows, narrow.codes, narrow.scales);
+    kernels_quantize(kernels, serial, TEST_ROWS, TEST_DEPTH, test->a, TEST_DEPTH, narrow.x_codes,
+                     narrow.x_scales);
+    const struct kernels_gemm_int8 int8 = {.m = TEST_ROWS,
+                                           .n = TEST_COLUMNS,
+                                           .k = TEST_DEPTH,
+                                           .x_codes = narrow.x_codes,
+                                           .x_scales = narrow.x_scales,
+                                           .w_codes = narrow.codes,
+                                           .w_scales = narrow.scales,
+                                           .c = test->c,
+                                           .c_stride = TEST_COLUMNS};
+    kernels_gemm_int8(kernels, serial, &int8);
     digest(test, TEST_COUNT, test->c);
 }
 
@@ -183,6 +241,7 @@ static uint64_t self_test(const struct kernels *kernels)
         test.positions[i] = i % 7;
     }
     test_products(kernels, &test);
+    test_narrow(kernels, &test);
     test_attention(kernels, &test);
     test_rows(kernels, &test);
     test_optimiser(kernels, &test);

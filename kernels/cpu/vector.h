@@ -23,6 +23,8 @@
 #include "kernels/cpu/vector_avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(KERNELS_SCALAR)
 #include "kernels/cpu/vector_avx2.h"
+#elif defined(__aarch64__) && !defined(KERNELS_SCALAR)
+#include "kernels/cpu/vector_neon.h"
 #else
 
 #define V_WIDTH 1

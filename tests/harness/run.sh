@@ -57,6 +57,14 @@ for test in build/simt/test_*; do # kernels/cuda on the CPU; the same for every 
     case $test in *'*') continue ;; esac
     run "simt-$(basename "$test")" 300 "$test"
 done
+if command -v qemu-aarch64 >/dev/null 2>&1 && [ -e build/neon/test_kernels ]; then
+    for test in build/neon/test_*; do # kernels and model as AArch64 code
+        run "neon-$(basename "$test")" 600 qemu-aarch64 "$test"
+    done
+else
+    echo "SKIP: backend neon is unverified: aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
+    skipped=$((skipped + 1))
+fi
 run cuda-compiled 60 sh tests/simt/compiled.sh "$build"
 for test in tests/e2e/test_*.mjs; do
     [ -e "$test" ] || continue

@@ -149,6 +149,7 @@ int main(void)
 {
     Suite *suite = suite_create("store");
     TCase *rules = tcase_create("rules");
+    tcase_set_timeout(rules, 60);
     tcase_add_test(rules, test_walks_match_a_sorted_model);
     tcase_add_test(rules, test_transactions_and_limits);
     suite_add_tcase(suite, rules);
