@@ -7,7 +7,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
-const bin = process.env.OPENLEDGER_BIN ?? 'build/release/bin'
+export const bin = process.env.OPENLEDGER_BIN ?? 'build/release/bin'
 const data = process.env.OPENLEDGER_TEST_DATA ?? '../shared/data'
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms))
@@ -61,8 +61,9 @@ export async function runTests(tests, stack, logs = []) {
 }
 
 /** {url, home, apiKey, grant, adapter, job, account, cli(...words), cliStart(...words), rpc(method, request),
- * pid(program), kill(program), log(program), suite(), stop()}. cliStart gives {child, done}: done resolves to {code, out, error}. */
-export async function startStack(folder) {
+ * pid(program), kill(program), log(program), suite(), stop()}. cliStart gives {child, done}: done resolves to {code, out, error}.
+ * prepare(home) is called before anything starts, cleanup() when all has ended; binaries: where `up` and its services are taken from. */
+export async function startStack(folder, { prepare = () => {}, cleanup = () => {}, binaries = bin } = {}) {
   const home = mkdtempSync(path.join(tmpdir(), 'openledger-e2e-'))
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
@@ -77,7 +78,8 @@ export async function startStack(folder) {
   }
   const pid = name => JSON.parse(readFileSync(path.join(home, 'suite.json'), 'utf8')).programs.find(program => program.name === name).pid
   const kill = name => process.kill(pid(name), 'SIGKILL')
-  const up = spawn(path.join(bin, 'openledger'), ['up', '--dir', home, '--http', `127.0.0.1:${port}`], { env, stdio: 'ignore' })
+  prepare(home)
+  const up = spawn(path.join(binaries, 'openledger'), ['up', '--dir', home, '--http', `127.0.0.1:${port}`], { env, stdio: 'ignore' })
   const ended = new Promise(done => up.once('exit', done))
   const rpc = async (method, request) => {
     const reply = await fetch(`${url}/openledger.v1.${method}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(request) })
@@ -88,6 +90,7 @@ export async function startStack(folder) {
   const stop = async () => {
     up.kill('SIGTERM')
     await ended
+    cleanup()
     rmSync(home, { recursive: true, force: true })
   }
   try {
