@@ -52,8 +52,10 @@ static enum err submit_lease(struct desk *desk, const struct ledger_grant *grant
     uint32_t number = grant->lease_count + 1;
     ledger_head(desk_ledger(desk), &head);
     random_bytes(nonce, sizeof nonce);
+    /* Log time judges it, which is ahead of ours after a jump of the sequencer's clock. */
+    uint64_t now_ms = clock_real_ms() > head.time_ms ? clock_real_ms() : head.time_ms;
     struct ledger_tx tx =
-        ledger_tx_at(&head.chain_id, &desk->account, clock_real_ms(), LEDGER_TX_VALIDITY_MS, nonce);
+        ledger_tx_at(&head.chain_id, &desk->account, now_ms, LEDGER_TX_VALIDITY_MS, nonce);
     Openledger__V1__OpenLease action = OPENLEDGER__V1__OPEN_LEASE__INIT;
     action.grant = ledger_binary(id.bytes, DIGEST_SIZE);
     action.lease = number;

@@ -14,13 +14,19 @@ static char *text(const char *borrowed)
     return (char *)(uintptr_t)borrowed; /* protobuf-c's fields are not const; packing only reads */
 }
 
-/* The chain id, asked once per call: it is cheap, and the demo talks to one chain only. */
-static enum err chain_of(struct cli *cli, struct digest *out_chain)
+/* The chain id, asked once per call: it is cheap, and the demo talks to one chain only. And the time that
+ * a transaction is judged by: log time never goes back, so after a jump of the sequencer's clock it may be
+ * far ahead of ours. */
+static enum err chain_of(struct cli *cli, struct digest *out_chain, uint64_t *out_now_ms)
 {
     Openledger__V1__Empty request = OPENLEDGER__V1__EMPTY__INIT;
     const Openledger__V1__LedgerInfo *info;
     enum err err = cli_call_fresh(cli, "Settlement.GetInfo", &request.base, &info);
-    return err != ERR_OK ? err : digest_from_bytes(ledger_bytes(info->chain_id), out_chain);
+    if (err != ERR_OK) {
+        return err;
+    }
+    *out_now_ms = clock_real_ms() > info->time_ms ? clock_real_ms() : info->time_ms;
+    return digest_from_bytes(ledger_bytes(info->chain_id), out_chain);
 }
 
 /* The first signer is the sender. */
@@ -34,16 +40,17 @@ static enum err submit_to(struct cli *cli, const char *method, struct signing si
 {
     struct digest chain;
     struct digest tx;
+    uint64_t now_ms = 0;
     uint8_t nonce[LEDGER_NONCE_SIZE];
     struct buf body;
     struct buf signed_tx;
     buf_init(&body, RPC_MESSAGE_MAX);
     buf_init(&signed_tx, RPC_MESSAGE_MAX);
     random_bytes(nonce, sizeof nonce);
-    enum err err = chain_of(cli, &chain);
+    enum err err = chain_of(cli, &chain, &now_ms);
     if (err == ERR_OK) {
-        struct ledger_tx frame = ledger_tx_at(&chain, signing.signers[0].account, clock_real_ms(),
-                                              LEDGER_TX_VALIDITY_MS, nonce);
+        struct ledger_tx frame =
+            ledger_tx_at(&chain, signing.signers[0].account, now_ms, LEDGER_TX_VALIDITY_MS, nonce);
         err = ledger_tx_body(&frame, action, &body);
         ledger_tx_id(&chain, buf_bytes(&body), &tx);
     }
@@ -297,11 +304,12 @@ enum err act_api_key(struct cli *cli, const struct key_pair *keys, const struct 
 {
     static const char DOMAIN[] = "openledger/apikey/v1";
     struct digest chain;
-    enum err err = chain_of(cli, &chain);
+    uint64_t log_ms = 0;
+    enum err err = chain_of(cli, &chain, &log_ms);
     if (err != ERR_OK) {
         return err;
     }
-    uint64_t now_ms = clock_real_ms();
+    uint64_t now_ms = clock_real_ms(); /* the gateway's clock judges this, not the log's */
     struct buf message;
     struct signature signature;
     buf_init(&message, 256);

@@ -134,10 +134,11 @@ enum err desk_flush(struct desk *desk)
     if (err != ERR_OK) {
         log_error("journal_failed err=%s note=\"%s\"", err_name(err), note.text);
         service_stop(desk->service, 1);
+        err = ERR_UNAVAILABLE; /* for who asks: the process starts again, so may they */
     } else if (cluster_leads(desk->cluster)) {
         publisher_wake(desk->publisher, settlement_durable(desk->settlement));
     }
-    answer_all(desk, err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE);
+    answer_all(desk, err);
     return err;
 }
 
