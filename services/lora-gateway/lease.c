@@ -121,7 +121,7 @@ enum err desk_lease(struct desk *desk, const struct digest *id, struct amount pr
             log_error("lease_lost lease=%u next_number=%llu", number,
                       (unsigned long long)there->next_number);
         }
-        struct amount size;
+        struct amount size = AMOUNT_ZERO;
         err = lease_size(desk, grant, price, &size, note);
         if (err == ERR_OK) {
             err = submit_lease(desk, grant, size, note);

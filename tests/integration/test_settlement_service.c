@@ -110,7 +110,7 @@ static void on_entry(void *context, const struct ledger *ledger,
     followed = effects->index;
 }
 
-static void setup(void)
+static void setup_with(uint32_t deadline_blocks)
 {
     char path[FILE_PATH_SIZE];
     char self[FILE_PATH_SIZE];
@@ -118,7 +118,7 @@ static void setup(void)
     *strrchr(self, '/') = '\0';
     accepted(file_path(program, "%s/../../bin/settlement", self));
     nats = test_nats_start();
-    world = world_create_at(clock_real_ms() - 5000, 10000);
+    world = world_create_at(clock_real_ms() - 5000, deadline_blocks);
     accepted(file_make_private_folder("/tmp/openledger-test-", folder, &note));
     accepted(blob_open(inside("blobs", path), &blobs, &note));
     accepted(
@@ -133,6 +133,16 @@ static void setup(void)
     service_start();
     const struct follow_options follower = {.bus = bus, .blobs = blobs, .on_entry = on_entry};
     accepted(follow_open(&follower, &follow, &note));
+}
+
+static void setup(void)
+{
+    setup_with(10000);
+}
+
+static void setup_impatient(void)
+{
+    setup_with(15); /* blocks of 100 ms */
 }
 
 static void teardown(void)
@@ -391,6 +401,81 @@ START_TEST(test_batches_settle)
 }
 END_TEST
 
+static const struct ledger_receipt *followed_receipt(const struct digest *id)
+{
+    (void)follow_pump(follow);
+    return follow_ledger(follow) == NULL ? NULL : ledger_receipt(follow_ledger(follow), id);
+}
+
+static bool charged(void *argument)
+{
+    return followed_receipt(argument) != NULL;
+}
+
+static bool not_waiting(void *argument)
+{
+    const struct ledger_receipt *receipt = followed_receipt(argument);
+    return receipt != NULL && !receipt->waiting;
+}
+
+static const char *balance_of(const struct account_id *id, char out[AMOUNT_TEXT_SIZE])
+{
+    const struct ledger_account *account = ledger_account(follow_ledger(follow), id);
+    return amount_format(account == NULL ? AMOUNT_ZERO : account->balance, out);
+}
+
+static void batch_arrives(const char *subject, const struct digest *batch, size_t blob)
+{
+    struct digest digest;
+    publish_batch(subject, batch);
+    accepted(blob_put(blobs, buf_bytes(&world->blobs[blob]), &digest, &note));
+    ck_assert(digest_equal(&digest, batch));
+}
+
+/* What README.md states: a batch whose bytes are not there waits, and those behind it with it; receipts
+ * without shares pay the treasury at their deadline; shares that come later change nothing; and shares
+ * in time are paid as ever. */
+START_TEST(test_late_and_missing)
+{
+    struct digest ids[2];
+    struct digest next[1];
+    struct account_id treasury;
+    char text[AMOUNT_TEXT_SIZE];
+    world_setup(world);
+    accepted(world_grant(world, "10"));
+    submit_world(0);
+    ledger_treasury_id("net", &treasury);
+    size_t blob = world->blob_count;
+    struct digest first = world_receipts(world, 1, 2, 100, 50, NULL, ids);
+    struct digest second = world_receipts(world, 3, 1, 100, 50, NULL, next);
+    struct digest late = world_shares(world, ids, 2, 500000000, 500000000);
+    struct digest in_time = world_shares(world, next, 1, 250000000, 750000000);
+    publish_batch("ol.receipts.batch", &first);
+    batch_arrives("ol.receipts.batch", &second, blob + 1);
+    clock_sleep_ms(1200); /* two rounds of trying again */
+    ck_assert_ptr_null(followed_receipt(&ids[0]));
+    ck_assert_ptr_null(followed_receipt(&next[0]));
+    batch_arrives("ol.receipts.batch", &first, blob);
+    ck_assert(test_wait(charged, &next[0], 10000));
+    batch_arrives("ol.shares.batch", &in_time, blob + 3);
+    ck_assert(test_wait(not_waiting, &ids[0], 10000));
+    ck_assert(test_wait(not_waiting, &next[0], 10000));
+    ck_assert_str_eq(balance_of(&treasury, text), "0.24"); /* 0.12 of each answer */
+    ck_assert_str_eq(balance_of(&world->ids[WORLD_ALICE], text), "0.03");
+    batch_arrives("ol.shares.batch", &late, blob + 2);
+    uint64_t index = 0;
+    Openledger__V1__TxBody body;
+    Openledger__V1__Transfer transfer;
+    transfer_body(&body, &transfer);
+    clock_sleep_ms(700);
+    accepted(follow_submit(follow, &body, &world->ids[WORLD_PAYER], world->keys[WORLD_PAYER], 0,
+                           NULL, &index, &note));
+    ck_assert_str_eq(balance_of(&treasury, text), "0.24");
+    ck_assert_str_eq(balance_of(&world->ids[WORLD_ALICE], text), "0.03");
+    (void)ledger_supply(follow_ledger(follow));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("settlement service");
@@ -401,6 +486,11 @@ int main(void)
     tcase_add_test(process, test_stream_is_refilled);
     tcase_add_test(process, test_batches_settle);
     suite_add_tcase(suite, process);
+    TCase *impatient = tcase_create("short deadline");
+    tcase_add_checked_fixture(impatient, setup_impatient, teardown);
+    tcase_set_timeout(impatient, 120);
+    tcase_add_test(impatient, test_late_and_missing);
+    suite_add_tcase(suite, impatient);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed_count = srunner_ntests_failed(runner);
