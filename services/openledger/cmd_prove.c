@@ -7,6 +7,7 @@
 #include "services/openledger/commands.h"
 #include "services/openledger/output.h"
 #include "shared/base/hex.h"
+#include "shared/crypto/sha256.h"
 #include "shared/http/fetch.h"
 #include "shared/ledger/account_proof.h"
 #include "shared/ledger/proof.h"
@@ -95,6 +96,7 @@ static enum err batch_save(struct cli *cli, ProtobufCBinaryData batch)
     char url[1024];
     char path[FILE_PATH_SIZE];
     int status = 0;
+    struct digest found;
     struct buf bytes;
     const char *out = settings_text(cli->settings, "out");
     struct fetch *fetch = fetch_create();
@@ -105,6 +107,12 @@ static enum err batch_save(struct cli *cli, ProtobufCBinaryData batch)
         fetch == NULL ? ERR_NO_MEMORY : fetch_run(fetch, &request, &status, &bytes, &cli->note);
     if (err == ERR_OK && status != 200) {
         err = note_set(&cli->note, ERR_NOT_FOUND, "%s: status %d", url, status);
+    }
+    if (err == ERR_OK) {
+        sha256(buf_bytes(&bytes), &found);
+        err = bytes_equal(digest_bytes(&found), ledger_bytes(batch))
+                  ? ERR_OK
+                  : note_set(&cli->note, ERR_CORRUPT, "%s: not the batch of that name", url);
     }
     err = err != ERR_OK ? err : file_path(path, "%s.batch", out);
     err = err != ERR_OK ? err : file_write_atomic(path, buf_bytes(&bytes), 0644, &cli->note);

@@ -53,6 +53,8 @@ static const struct setting SETTINGS[] = {
      .doc = "for the model; 0: one per core; does not change the result"},
 };
 
+enum { LONG_LOG = 20000 }; /* entries: what has fewer is replayed before a bar can be read */
+
 struct verify {
     char log[FILE_PATH_SIZE], blobs[FILE_PATH_SIZE], genesis[FILE_PATH_SIZE];
     const char *openings;
@@ -78,30 +80,47 @@ static void on_progress(void *context, const char *what, uint32_t done, uint32_t
     output_progress_update(progress, done, "%s", what);
 }
 
+static void on_replayed(void *context, uint64_t done, uint64_t total)
+{
+    struct output_progress *progress = context;
+    if (total >= LONG_LOG) {
+        progress->total = total;
+        output_progress_update(progress, done, "entry %llu", (unsigned long long)done);
+    }
+}
+
 static enum err run(struct verify *verify, uint32_t threads, bool quiet, struct note *note)
 {
     struct output_progress progress;
+    struct output_progress replayed;
     struct verify_shares *shares = NULL;
     struct verify_shares_options again = {.blob_folder = verify->blobs,
                                           .openings_folder = verify->openings,
                                           .threads = threads,
                                           .progress = quiet ? NULL : on_progress,
                                           .context = &progress};
-    struct verify_ledger_options replay = {
-        .log_folder = verify->log, .blob_folder = verify->blobs, .genesis_file = verify->genesis};
+    struct verify_ledger_options replay = {.log_folder = verify->log,
+                                           .blob_folder = verify->blobs,
+                                           .genesis_file = verify->genesis,
+                                           .on_progress = quiet ? NULL : on_replayed,
+                                           .progress_context = &replayed};
     enum err err = ERR_OK;
+    output_progress_start(&replayed, "log", 0);
     output_progress_start(&progress, "shares", 0);
     if (verify->trace != NULL) {
         replay.on_entry = verify_trace_entry;
         replay.context = verify->trace;
-        return verify_ledger(&replay, &verify->ledger, note);
-    }
-    if (verify->openings[0] != '\0') {
+    } else if (verify->openings[0] != '\0') {
         err = verify_shares_create(&again, &shares, note);
         replay.on_entry = verify_shares_entry;
         replay.context = shares;
     }
     err = err != ERR_OK ? err : verify_ledger(&replay, &verify->ledger, note);
+    if (replayed.drawn) {
+        replayed.total = err == ERR_OK ? replayed.total : 0; /* no bar at its end */
+        output_progress_finish(&replayed, "%llu entries hold",
+                               (unsigned long long)verify->ledger.entries);
+    }
     if (err == ERR_OK && shares != NULL) {
         err = verify_shares_run(shares, &verify->shares, note);
         if (err == ERR_OK && !quiet) {
@@ -165,6 +184,21 @@ static void print_json(const struct verify *verify, enum err err, const struct n
     buf_deinit(&text);
 }
 
+/* Of --proof and of steps: programs get the finding as they get the others. */
+static void print_refusal(const struct note *note)
+{
+    struct buf text;
+    struct json_writer writer;
+    buf_init(&text, 65536);
+    json_writer_init(&writer, &text, true);
+    json_begin_object(&writer);
+    json_put_bool(&writer, "verified", false);
+    json_put_text(&writer, "error", note->text);
+    json_end_object(&writer);
+    printf("%s\n", buf_text(&text));
+    buf_deinit(&text);
+}
+
 /* Which steps are to be told. False: none, everything is verified without. */
 static enum err trace_wanted(struct cli *cli, const struct verify *verify,
                              struct verify_trace_options *out, bool *out_wanted)
@@ -197,7 +231,7 @@ static enum err tell(struct cli *cli, struct verify *verify,
     struct buf text;
     buf_init(&text, 1U << 30);
     verify->trace = verify_trace_create(options);
-    enum err err = verify->trace == NULL ? ERR_NO_MEMORY : run(verify, 0, true, &cli->note);
+    enum err err = verify->trace == NULL ? ERR_NO_MEMORY : run(verify, 0, cli->json, &cli->note);
     err = err != ERR_OK
               ? err
               : verify_trace_tell(verify->trace, &verify->ledger, cli->json, &text, &cli->note);
@@ -251,6 +285,9 @@ int cmd_verify(int argc, char **argv)
         } else if (err == ERR_OK) {
             print_text(&verify);
         }
+    }
+    if (err != ERR_OK && cli.json && (traced || proof[0] != '\0')) {
+        print_refusal(&cli.note);
     }
     code = err == ERR_OK ? 0 : cli_fail(&cli, "verify");
     cli_close(&cli);

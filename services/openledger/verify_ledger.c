@@ -15,6 +15,8 @@
 #include "shared/platform/file.h"
 #include "shared/platform/pool.h"
 
+enum { PROGRESS_ENTRIES = 1024 }; /* between two reports of progress */
+
 struct run {
     const struct verify_ledger_options *options;
     struct verify_ledger_report *report;
@@ -120,6 +122,10 @@ static enum err entry_applied(void *argument, struct bytes entry, struct note *n
             err ? note_wrap(note, err, "entry %llu", (unsigned long long)run->effects.index) : err;
     }
     run->told = err != ERR_OK;
+    if (run->options->on_progress != NULL && run->effects.index % PROGRESS_ENTRIES == 0) {
+        run->options->on_progress(run->options->progress_context, run->effects.index,
+                                  journal_count(run->journal));
+    }
     return err;
 }
 

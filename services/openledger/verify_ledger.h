@@ -26,6 +26,9 @@ struct verify_ledger_options {
                          const struct ledger_effects *effects, struct bytes entry,
                          struct note *note);
     void *context;
+    /* How far the replay is, now and then, of how many entries; may be NULL. */
+    void (*on_progress)(void *context, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 
 struct verify_ledger_report {

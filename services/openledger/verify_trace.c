@@ -314,8 +314,12 @@ static void tell_text(const struct verify_trace *trace, const struct step *step,
     char amount[AMOUNT_TEXT_SIZE];
     char balance[AMOUNT_TEXT_SIZE];
     char hex[2 * DIGEST_SIZE + 1];
-    (void)buf_printf(out, "block %llu, entry %llu, %s: ", (unsigned long long)step->height,
-                     (unsigned long long)step->index, step->kind);
+    if (step->height == 0) {
+        (void)buf_append_text(out, "in no block yet");
+    } else {
+        (void)buf_printf(out, "block %llu", (unsigned long long)step->height);
+    }
+    (void)buf_printf(out, ", entry %llu, %s: ", (unsigned long long)step->index, step->kind);
     if (!step->is_leg) {
         (void)buf_printf(out, "%s\n", step->detail);
         return;
@@ -363,6 +367,13 @@ static void tell_json(const struct verify_trace *trace, const struct step *step,
     json_end_object(writer);
 }
 
+/* Is every step in a block that the checkpoint is over? Steps are in the log's order. */
+static bool is_covered(const struct verify_trace *trace, const struct verify_ledger_report *report)
+{
+    uint64_t last = trace->count == 0 ? 0 : trace->steps[trace->count - 1].height;
+    return trace->count == 0 || (last != 0 && last <= report->checkpoint_height);
+}
+
 enum err verify_trace_tell(const struct verify_trace *trace,
                            const struct verify_ledger_report *report, bool json, struct buf *out,
                            struct note *note)
@@ -393,6 +404,7 @@ enum err verify_trace_tell(const struct verify_trace *trace,
             json_put_text(&writer, "balance", balance);
         }
         json_put_u64(&writer, "checkpoint", report->checkpoint_height);
+        json_put_bool(&writer, "covered", is_covered(trace, report));
         json_put_u64(&writer, "cosignatures", report->cosignatures);
         json_end_object(&writer);
         return buf_append_text(out, "\n");
@@ -400,6 +412,8 @@ enum err verify_trace_tell(const struct verify_trace *trace,
     if (trace->options.kind == TRACE_ACCOUNT) {
         (void)buf_printf(out, "balance %s OPEN\n", balance);
     }
-    return buf_printf(out, "checkpoint %llu covers it, signed, with %u cosignatures\n",
-                      (unsigned long long)report->checkpoint_height, report->cosignatures);
+    return buf_printf(out, "checkpoint %llu %s, signed, with %u cosignatures\n",
+                      (unsigned long long)report->checkpoint_height,
+                      is_covered(trace, report) ? "covers it" : "does not cover all of it yet",
+                      report->cosignatures);
 }

@@ -37,6 +37,15 @@ const cliFails = (...words) => {
   }
   throw new Error(`accepted: ${words.join(' ')}`)
 }
+/** What a refusal says to a program. */
+const jsonFails = (...words) => {
+  try {
+    stack.cli(...words, '--json')
+  } catch (error) {
+    return JSON.parse(error.stdout)
+  }
+  throw new Error(`accepted: ${words.join(' ')}`)
+}
 
 /** All leaves of a tree: level 0 tiles checked against entry bundles. */
 async function readLeaves(size) {
@@ -102,6 +111,7 @@ const tests = {
     const { leaves } = await readLeaves(size)
     assert.ok(included(leaves[proof.index], proof.index, size, proof.path, root))
     assert.match(stack.cli('verify', '--dir', stack.home, '--proof', file), new RegExp(tx))
+    assert.equal(jsonFails('verify', '--dir', stack.home, '--proof', path.join(stack.home, 'genesis.json')).verified, false)
     const bytes = readFileSync(file)
     for (const at of [30, 200, bytes.length - 200, bytes.length - 20]) {
       const changed = Buffer.from(bytes)
@@ -177,6 +187,7 @@ const tests = {
     assert.ok(told.steps.some(step => step.kind === 'settle_shares' && /contributors share/.test(step.detail ?? '')))
     const units = (steps, credit) => steps.filter(step => step.ofReceipt && step.credit === credit).reduce((sum, { amount }) => { const [whole, part = ''] = amount.split('.'); return sum + BigInt(whole + part.padEnd(18, '0')) }, 0n)
     assert.ok(units(told.steps, true) > 0n && units(told.steps, true) === units(told.steps, false))
+    assert.equal(told.covered, true)
     const own = told.steps.find(step => step.credit && step.reason === 'fee.contributor')
     const paid = JSON.parse(stack.cli(...dir, '--payout', `${own.entry}:${own.leg}`, '--json')).steps
     assert.ok(paid.some(step => step.ofReceipt && step.reference === receipt && step.amount === own.amount))
@@ -188,6 +199,8 @@ const tests = {
     const pay = account.steps.find(step => step.credit)
     assert.match(stack.cli(...dir, '--payout', `${pay.entry}:${pay.leg}`), new RegExp(`pays ${pay.amount} OPEN to ${stack.account.contributor}`))
     assert.match(cliFails(...dir, '--receipt', '0'.repeat(64)), /nowhere/)
+    const refusal = jsonFails(...dir, '--receipt', '0'.repeat(64))
+    assert.ok(refusal.verified === false && /nowhere/.test(refusal.error))
     assert.match(cliFails(...dir, '--receipt', receipt, '--payout', '1:1'), /only one/)
   },
   'killed witnesses come back to where they were and cosign again': async () => {

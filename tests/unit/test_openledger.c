@@ -140,6 +140,43 @@ START_TEST(test_whole_ledger_passes)
 }
 END_TEST
 
+struct heard {
+    uint32_t times;
+    uint64_t done, total;
+};
+
+static void on_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct heard *heard = context;
+    ck_assert_uint_gt(done, heard->done);
+    *heard = (struct heard){heard->times + 1, done, total};
+}
+
+/* A long replay says how far it is; a short one is over before. */
+START_TEST(test_progress)
+{
+    struct heard heard = {0};
+    struct verify_ledger_report report;
+    const struct verify_ledger_options options = {.log_folder = log_folder,
+                                                  .blob_folder = blob_folder,
+                                                  .genesis_file = genesis_file,
+                                                  .on_progress = on_progress,
+                                                  .progress_context = &heard};
+    accepted(verify_ledger(&options, &report, &note));
+    ck_assert_uint_eq(heard.times, 0);
+    while (world->entry_count < 2100) {
+        accepted(world_transfer(world, WORLD_PAYER, WORLD_BOB, "0.001"));
+    }
+    accepted(world_seal(world));
+    log_write_all(world->entry_count);
+    checkpoint_write();
+    accepted(verify_ledger(&options, &report, &note));
+    ck_assert_uint_eq(heard.times, 2);
+    ck_assert_uint_eq(heard.done, 2048);
+    ck_assert_uint_eq(heard.total, world->entry_count);
+}
+END_TEST
+
 /* Someone who can write the journal's files well-formed again still cannot change an entry. */
 START_TEST(test_changed_entries)
 {
@@ -231,6 +268,7 @@ int main(void)
     tcase_add_checked_fixture(verifier, setup, teardown);
     tcase_set_timeout(verifier, 120);
     tcase_add_test(verifier, test_whole_ledger_passes);
+    tcase_add_test(verifier, test_progress);
     tcase_add_test(verifier, test_changed_entries);
     tcase_add_test(verifier, test_changed_log_file);
     tcase_add_test(verifier, test_shortened_log);
