@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -49,6 +49,8 @@ async function submit(action, ...signers) {
 const item = (to, amount) => Buffer.concat([to, Buffer.alloc(8), (() => { const out = Buffer.alloc(8); out.writeBigUInt64BE(amount); return out })()])
 const [alice, bob, carol] = [newKey(), newKey(), newKey()]
 
+const hasGo = () => { try { return execFileSync('go', ['version'], { stdio: 'pipe' }).length > 0 } catch { return false } }
+
 /** Is this entry a seal? */
 const isSeal = async index => {
   const { entries } = await rpc('GetEntries', { fromIndex: index, count: 1 })
@@ -93,6 +95,17 @@ const tests = {
       assert.equal(balance, amountText(ledger.state.get('account', { id }).balance))
     }
     assert.equal(ledger.state.all('account').reduce((sum, { balance }) => sum + balance, 0n), units('1000000000'))
+  },
+  'the log verifies with the Go project\'s note and tlog packages': () => {
+    const modules = '/usr/share/gocode'
+    if (!existsSync(`${modules}/src/golang.org/x/mod/sumdb/tlog`) || !hasGo()) return console.log('# SKIP: golang-go and golang-golang-x-mod-dev are not here')
+    const genesis = JSON.parse(readFileSync(path.join(home, 'genesis.json')))
+    const hex = text => Buffer.from(text, 'base64').toString('hex')
+    const proof = path.join(home, 'tx.tlog-proof')
+    cli('prove', cli('transfer', bech32(bob.id), '1', '--as', 'treasury'), '--out', proof)
+    const words = ['run', 'tests/e2e/tlog_others.go', url, hex(genesis.sequencerKey), proof, ...genesis.witnesses.flatMap(({ name, key }) => [name, hex(key)])]
+    const out = execFileSync('go', words, { env: { ...process.env, GO111MODULE: 'off', GOPATH: modules, GOCACHE: path.join(home, 'go'), GOFLAGS: '' }, encoding: 'utf8' })
+    assert.match(out, /^\d+ headers, [2-4] signatures, proof of header \d+$/m)
   },
   'it notices another outcome, and refuses what the rules refuse': async () => {
     const genesis = readFileSync(path.join(home, 'genesis.json'))
