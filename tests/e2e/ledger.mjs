@@ -33,7 +33,7 @@ const amountBytes = value => Buffer.concat([number(value >> 64n, 8), number(valu
 // ---- the two texts ------------------------------------------------------------------------------------------
 
 const rows = (file, cells) => readFileSync(file, 'utf8').split('\n').filter(line => line.startsWith('|')).map(line => line.split('|').slice(1, -1).map(cell => cell.trim())).filter(row => row.length === cells)
-const KINDS = new Map(rows('shared/ledger/FORMAT.md', 4).filter(([kind]) => /^\d+$/.test(kind)).map(([kind, name, keys, fields]) => [name, {
+export const KINDS = new Map(rows('shared/ledger/FORMAT.md', 4).filter(([kind]) => /^\d+$/.test(kind)).map(([kind, name, keys, fields]) => [name, {
   kind: Number(kind), keys: Number(keys), fields: fields.split(' ').map(field => field.split(':'))
 }]))
 const DEFAULTS = rows('shared/ledger/README.md', 5).filter(([name]) => /^`[a-z_]+`$/.test(name)).map(([name, unit, value]) => ({ name: name.slice(1, -1), amount: unit === 'OPEN', value }))

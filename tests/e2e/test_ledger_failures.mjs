@@ -85,14 +85,18 @@ async function transfer() {
 /** Answers and transfers in flight while action happens, `wanted` acknowledged transfers after it. */
 async function during(action, wanted = 1) {
   let stopped = false
-  const payers = [1, 2].map(async () => { while (!stopped) await transfer() })
+  const payers = [1, 2].map(async () => { while (!stopped) if (!(await transfer()).ok) await sleep(100) })
   const asked = [1, 2].map(ask)
-  await sleep(random(400))
-  await action()
-  const before = acknowledged
-  await until('transfers to go on', () => acknowledged >= before + wanted)
-  stopped = true
-  await Promise.all([...payers, ...asked])
+  try {
+    await sleep(random(400))
+    await action()
+    const before = acknowledged
+    await until('transfers to go on', () => acknowledged >= before + wanted)
+  } finally {
+    stopped = true
+    await Promise.allSettled(payers)
+  }
+  await Promise.all(asked)
 }
 
 /** All acknowledged is there, each answer is charged and shared once, the supply is whole, the log verifies. */

@@ -8,7 +8,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import protobuf from 'protobufjs'
-import { accountId, amountText, Ledger, message, signedMessage, txId, units } from './ledger.mjs'
+import { accountId, amountText, KINDS, Ledger, message, signedMessage, txId, units } from './ledger.mjs'
 import { bin, runTests, until } from './stack.mjs'
 import { parseCheckpoint, tilePath, treeHash, leafHash } from './tlog.mjs'
 
@@ -68,6 +68,19 @@ async function publishedHeaders(size) {
 }
 
 const tests = {
+  'the table of records is that of the program': () => {
+    const source = readFileSync('shared/ledger/records.c', 'utf8'), numbers = readFileSync('shared/ledger/state.h', 'utf8')
+    const classes = { U32: /^u32$/, U64: /^u64$/, U64S: /^\d+xu64$/, BOOL: /^bool$/, BYTES: /^(\d+x)?32$/, AMOUNT: /^amount$/, TEXT: /^text$/ }
+    const kinds = [...source.matchAll(/\[STATE_(\w+)\] = KIND\((\w+), \w+, (\d)\)/g)]
+    assert.equal(kinds.length, KINDS.size)
+    for (const [, name, table, keys] of kinds) {
+      const told = KINDS.get(name.toLowerCase())
+      const fields = [...source.match(new RegExp(`field ${table}\\[\\] = \\{([^;]*)\\};`))[1].matchAll(/FIELD\((\w+), \w+, ([\w.]+)\)/g)]
+      assert.deepEqual([told.kind, told.keys], [Number(numbers.match(new RegExp(`STATE_${name} = (\\d+)`))[1]), Number(keys)], name)
+      assert.deepEqual(told.fields.map(([field]) => field), fields.map(([, , field]) => field.replace('settings.', '')), name)
+      fields.forEach(([, type, field], i) => assert.match(told.fields[i][1], classes[type], `${name}.${field}`))
+    }
+  },
   'transactions that were made from the texts are taken': async () => {
     await until('front door', async () => readFileSync(path.join(home, 'suite.json')) && (await rpc('GetInfo', {})).height >= 1)
     chain = Buffer.from((await rpc('GetInfo', {})).chainId, 'base64')
