@@ -153,7 +153,7 @@ const tests = {
     await booksBalance()
   },
   'a full disk: a clear refusal, nothing acknowledged is lost, and on it goes when there is space': async () => {
-    if (disk === null) return console.log('# SKIP: a file system cannot be mounted here')
+    if (disk === null) return console.log('SKIP: a file system cannot be mounted here')
     const filler = path.join(disk, 'filler')
     const seen = stack.log('settlement').length
     const refusals = []
@@ -170,7 +170,7 @@ const tests = {
     await booksBalance()
   },
   'a clock that jumps ahead and back: log time never goes back, and transactions go on by it': async () => {
-    if (!library) return console.log('# SKIP: the package faketime is not here')
+    if (!library) return console.log('SKIP: the package faketime is not here')
     let last = 0
     const time = async () => {
       const now = Number((await until('info', info)).timeMs)

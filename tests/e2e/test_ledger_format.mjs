@@ -111,7 +111,7 @@ const tests = {
   },
   'the log verifies with the Go project\'s note and tlog packages': () => {
     const modules = '/usr/share/gocode'
-    if (!existsSync(`${modules}/src/golang.org/x/mod/sumdb/tlog`) || !hasGo()) return console.log('# SKIP: golang-go and golang-golang-x-mod-dev are not here')
+    if (!existsSync(`${modules}/src/golang.org/x/mod/sumdb/tlog`) || !hasGo()) return console.log('SKIP: golang-go and golang-golang-x-mod-dev are not here')
     const genesis = JSON.parse(readFileSync(path.join(home, 'genesis.json')))
     const hex = text => Buffer.from(text, 'base64').toString('hex')
     const proof = path.join(home, 'tx.tlog-proof')
