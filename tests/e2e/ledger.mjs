@@ -133,13 +133,14 @@ export class Ledger {
     }
   }
 
-  account(id, fresh = {}) { return this.state.ensure('account', { id, balance: 0n, first_index: this.index, ...fresh }) }
+  account(id, fresh = {}) { return this.state.ensure('account', { id, balance: 0n, first_index: this.index, last_index: 0, ...fresh }) }
 
   leg(account, credit, amount, reason, reference) {
     if (amount === 0n) return
     const record = credit ? this.account(account) : this.state.get('account', { id: account })
     assert.ok(credit || record?.balance >= amount, 'funds')
     record.balance += credit ? amount : -amount
+    record.last_index = this.index
     this.legs.push({ account, credit, amount, reason, reference })
   }
   pay(from, to, amount, reason, reference) {
@@ -266,6 +267,7 @@ export class Ledger {
     assert.ok(this.actions[body.action], `${body.action} is not in this part`)
     this.actions[body.action](body[body.action])
     this.gas(bytes.length)
+    this.account(this.sender).last_index = this.index
     this.state.ensure('tx', { id: this.tx, valid_until_ms: big(body.valid_until_ms) })
     return body.action
   }
