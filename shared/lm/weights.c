@@ -10,10 +10,12 @@
 #include "shared/base/note.h"
 #include "shared/json/json.h"
 #include "shared/lm/safetensors.h"
+#include "shared/lm/weights_gguf.h"
 
 #define CONFIG "config.json"
 #define INDEX "model.safetensors.index.json"
 #define SINGLE "model.safetensors"
+#define GGUF ".gguf"
 #define INDEX_SIZE_MAX (UINT32_C(16) << 20) /* bytes */
 
 static const struct lm_file *file_find(const struct lm_file *files, uint32_t count,
@@ -176,6 +178,31 @@ static enum err folder_open(struct lm_weights *weights, const struct lm_file *fi
     return index_open(weights, files, count, index->data, note);
 }
 
+/* ---- gguf ---- */
+
+/* The one file whose name ends so; more than one: which is the model? */
+static enum err gguf_open(struct lm_weights *weights, const struct lm_file *files, uint32_t count,
+                          struct note *note)
+{
+    const struct lm_file *file = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = strlen(files[i].name);
+        if (size < sizeof GGUF || strcmp(files[i].name + size - strlen(GGUF), GGUF) != 0) {
+            continue;
+        }
+        if (file != NULL) {
+            return note_set(note, ERR_INVALID, "there are two models, '%.80s' and '%.80s'",
+                            file->name, files[i].name);
+        }
+        file = &files[i];
+    }
+    if (file == NULL) {
+        return note_set(note, ERR_NOT_FOUND, "there is no " CONFIG " and no file *" GGUF);
+    }
+    enum err err = lm_weights_gguf(weights, file->data, note);
+    return err == ERR_OK ? ERR_OK : note_wrap(note, err, "%.80s", file->name);
+}
+
 /* ---- both ---- */
 
 static enum err names_check(struct lm_weights *weights, struct note *note)
@@ -204,7 +231,7 @@ enum err lm_weights_init(struct lm_weights *out, const struct lm_file *files, ui
     if (file_find(files, count, CONFIG) != NULL) {
         err = folder_open(&made, files, count, note);
     } else {
-        err = note_set(note, ERR_NOT_FOUND, "there is no " CONFIG);
+        err = gguf_open(&made, files, count, note);
     }
     if (err == ERR_OK) {
         err = names_check(&made, note);
@@ -224,6 +251,7 @@ void lm_weights_deinit(struct lm_weights *weights)
     }
     free(weights->shards);
     free(weights->views);
+    free(weights->names);
     *weights = (struct lm_weights){0};
 }
 

@@ -48,6 +48,7 @@ struct lm_weights {
     uint32_t count;
     struct safetensors *shards; /* the rest is the weights' own */
     uint32_t shard_count;
+    char *names; /* behind the views of a GGUF */
 };
 
 /* Opens the one model among the files (other files are not looked at); they must outlive out. A
