@@ -1,4 +1,6 @@
 /* act_model.c - registering a base model; see act.h. */
+#include <string.h>
+
 #include "openledger/v1/objects.pb-c.h"
 #include "services/openledger/act.h"
 #include "shared/blob/blob.h"
@@ -17,8 +19,38 @@ static const char *const MODEL_FILES[] = {"config.json",       "generation_confi
 
 enum { MODEL_FILE_COUNT = sizeof MODEL_FILES / sizeof MODEL_FILES[0] };
 
+/* A path that ends in .gguf is a model in one file. */
+static bool is_gguf(const char *path)
+{
+    static const char END[] = ".gguf";
+    size_t size = strlen(path);
+    return size >= sizeof END && strcmp(path + size - (sizeof END - 1), END) == 0;
+}
+
+static enum err pack_gguf(struct cli *cli, const char *path, struct buf *out)
+{
+    Openledger__V1__ModelFiles model = OPENLEDGER__V1__MODEL_FILES__INIT;
+    Openledger__V1__NamedFile item = OPENLEDGER__V1__NAMED_FILE__INIT;
+    Openledger__V1__NamedFile *pointer = &item;
+    struct buf content;
+    buf_init(&content, BLOB_SIZE_MAX);
+    enum err err = file_read(path, &content, &cli->note);
+    if (err == ERR_OK) {
+        item.name = text(LINEAGE_GGUF);
+        item.data = ledger_binary(content.data, content.size);
+        model.files = &pointer;
+        model.n_files = 1;
+        err = ledger_pack(&model.base, out);
+    }
+    buf_deinit(&content);
+    return err;
+}
+
 static enum err pack_model(struct cli *cli, const char *folder, struct buf *out)
 {
+    if (is_gguf(folder)) {
+        return pack_gguf(cli, folder, out);
+    }
     Openledger__V1__ModelFiles model = OPENLEDGER__V1__MODEL_FILES__INIT;
     Openledger__V1__NamedFile items[MODEL_FILE_COUNT];
     Openledger__V1__NamedFile *pointers[MODEL_FILE_COUNT];

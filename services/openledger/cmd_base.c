@@ -38,8 +38,10 @@ static int model_register(int argc, char **argv)
                 "file's"}};
     static const struct cli_spec SPEC = {
         .name = "openledger model register",
-        .usage = "NAME FOLDER",
-        .about = "Stores a Hugging Face folder as one object and registers it as a base model.",
+        .usage = "NAME FOLDER|FILE.gguf",
+        .about =
+            "Stores a Hugging Face folder, or one GGUF file, as one object and registers it as a\n"
+            "base model.",
         .settings = SETTINGS,
         .count = sizeof SETTINGS / sizeof *SETTINGS,
         .positional_min = 2,

@@ -6,8 +6,11 @@
 #include "openledger/v1/objects.pb-c.h"
 #include "shared/base/buf.h"
 #include "shared/crypto/sha256.h"
+#include "shared/gguf/gguf.h"
 #include "shared/ledger/tx.h"
 #include "shared/lineage/lineage.h"
+#include "shared/lm/weights.h"
+#include "shared/token/tokenizer_gguf.h"
 
 /* ModelFiles and AdapterFiles are one format: a list of NamedFile. */
 static enum err load_files(const struct lineage_blobs *blobs, const struct digest *content,
@@ -84,29 +87,68 @@ enum err lineage_backend(const char *name, const struct kernels **out, struct no
     return ERR_OK;
 }
 
+/* The bundle's tokenizer.json, or the one that a GGUF holds, written into made. */
+static enum err tokenizer_find(const Openledger__V1__ModelFiles *files, const struct lm_file *views,
+                               struct buf *made, struct bytes *out, struct note *note)
+{
+    struct gguf gguf = {0};
+    struct bytes config;
+    if (find_file(files, "config.json", &config, note) == ERR_OK) {
+        return find_file(files, "tokenizer.json", out, note);
+    }
+    uint32_t found = 0;
+    while (found < files->n_files && strcmp(views[found].name, LINEAGE_GGUF) != 0) {
+        found++;
+    }
+    if (found == files->n_files) {
+        return note_set(note, ERR_NOT_FOUND,
+                        "bundle of %zu files has no config.json and no " LINEAGE_GGUF,
+                        files->n_files);
+    }
+    enum err err = gguf_init(&gguf, views[found].data, note);
+    err = err == ERR_OK ? lm_tokenizer_from_gguf(&gguf, made, note) : err;
+    gguf_deinit(&gguf);
+    *out = buf_bytes(made);
+    return err;
+}
+
+/* Tokenizer, then weights under the precision that the profile says; out_tokenizer may lie in made. */
+static enum err base_open(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
+                          const struct lineage_load *how, struct buf *made,
+                          struct bytes *out_tokenizer, struct note *note)
+{
+    struct lm_file views[LM_FILES_MAX];
+    struct lm_load load = {.kernels = how->kernels, .serve_only = how->serve_only};
+    if (files->n_files > LM_FILES_MAX) {
+        return note_set(note, ERR_LIMIT, "bundle of %zu files, at most %u", files->n_files,
+                        LM_FILES_MAX);
+    }
+    for (size_t i = 0; i < files->n_files; i++) {
+        views[i] = (struct lm_file){
+            files->files[i]->name, bytes_of(files->files[i]->data.data, files->files[i]->data.len)};
+    }
+    enum err err = tokenizer_find(files, views, made, out_tokenizer, note);
+    if (err == ERR_OK) {
+        err = lm_tokenizer_load(*out_tokenizer, &base->tokenizer, note);
+    }
+    if (err == ERR_OK) {
+        err = precision_choose(how, *out_tokenizer, &load.precision, note);
+    }
+    return err == ERR_OK ? lm_model_open(views, (uint32_t)files->n_files, &load, &base->model, note)
+                         : err;
+}
+
 static enum err base_build(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
                            const struct lineage_load *how, struct note *note)
 {
-    struct bytes config;
-    struct bytes weights;
-    struct bytes tokenizer;
-    struct lm_load load = {.kernels = how->kernels, .serve_only = how->serve_only};
-    enum err err = find_file(files, "config.json", &config, note);
+    struct bytes tokenizer = {0};
+    struct buf made;
+    buf_init(&made, LM_TOKENIZER_FILE_MAX);
+    enum err err = base_open(base, files, how, &made, &tokenizer, note);
     if (err == ERR_OK) {
-        err = find_file(files, "model.safetensors", &weights, note);
+        profile_make(lm_model_precision(base->model), tokenizer, &base->profile);
     }
-    if (err == ERR_OK) {
-        err = find_file(files, "tokenizer.json", &tokenizer, note);
-    }
-    if (err == ERR_OK) {
-        err = lm_tokenizer_load(tokenizer, &base->tokenizer, note);
-    }
-    if (err == ERR_OK) {
-        err = precision_choose(how, tokenizer, &load.precision, note);
-    }
-    if (err == ERR_OK) {
-        err = lm_model_load(config, weights, &load, &base->model, note);
-    }
+    buf_deinit(&made);
     if (err != ERR_OK) {
         return err;
     }
@@ -116,7 +158,6 @@ static enum err base_build(struct lineage_base *base, const Openledger__V1__Mode
                         lm_tokenizer_vocab(base->tokenizer), shape->vocab);
     }
     lm_chat_init(&base->chat, base->tokenizer, shape->bos, shape->eos);
-    profile_make(lm_model_precision(base->model), tokenizer, &base->profile);
     return ERR_OK;
 }
 

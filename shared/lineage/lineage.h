@@ -22,6 +22,7 @@
 #include "shared/token/tokenizer.h"
 
 #define LINEAGE_OBJECT_MAX (64U << 20) /* bytes of one object */
+#define LINEAGE_GGUF "model.gguf"      /* a base that is one GGUF file, tokenizer and all */
 #define LINEAGE_ROWS_MAX 65536U        /* rows of a version that can be trained on */
 #define LINEAGE_TOKENS_MAX (32U << 20) /* tokens of all rows together, after cutting */
 

@@ -1,9 +1,14 @@
 /* test_gguf.c - GGUF files: the same model as a folder to the bit, and hostile bytes by name. */
 #include "shared/gguf/gguf.h"
 
+#include "openledger/v1/objects.pb-c.h"
+#include "shared/ledger/tx.h"
+#include "shared/lineage/lineage.h"
 #include "shared/lm/engine.h"
 #include "shared/lm/session.h"
 #include "shared/lm/weights.h"
+#include "shared/token/tokenizer.h"
+#include "shared/token/tokenizer_gguf.h"
 #include "tests/harness/gguf_file.h"
 
 enum { ROWS = 40, VARIANTS = 5, TYPES = 4 };
@@ -345,6 +350,201 @@ START_TEST(test_choice_and_values)
 }
 END_TEST
 
+/* ---- tokenizers ---- */
+
+static void texts_put(struct gguf_file *file, const char *key, const char *const *texts,
+                      uint32_t count)
+{
+    gguf_file_meta(file, key, GGUF_ARRAY);
+    (void)buf_append_u32le(&file->meta, GGUF_TEXT);
+    (void)buf_append_u64le(&file->meta, count);
+    for (uint32_t i = 0; i < count; i++) {
+        gguf_file_text(&file->meta, texts[i]);
+    }
+}
+
+static void numbers_put(struct gguf_file *file, const char *key, enum gguf_kind kind,
+                        const void *numbers, uint32_t count)
+{
+    gguf_file_meta(file, key, GGUF_ARRAY);
+    (void)buf_append_u32le(&file->meta, kind);
+    (void)buf_append_u64le(&file->meta, count);
+    (void)buf_append(&file->meta, numbers, (size_t)count * 4);
+}
+
+/* The tokenizer of the metadata, or NULL and why. */
+static struct lm_tokenizer *tokenizer_of(const struct gguf_file *file, struct note *note)
+{
+    struct lm_tokenizer *tokenizer = NULL;
+    struct gguf gguf;
+    struct buf data;
+    struct buf json;
+    buf_init(&json, 1 << 20);
+    gguf_file_write(file, &data);
+    ck_assert_msg(gguf_init(&gguf, buf_bytes(&data), note) == ERR_OK, "%s", note->text);
+    if (lm_tokenizer_from_gguf(&gguf, &json, note) == ERR_OK) {
+        enum err err = lm_tokenizer_load(buf_bytes(&json), &tokenizer, note);
+        ck_assert_msg(err == ERR_OK, "%s: %s", note->text, buf_text(&json));
+    }
+    gguf_deinit(&gguf);
+    buf_deinit(&json);
+    buf_deinit(&data);
+    return tokenizer;
+}
+
+static void expect(const struct lm_tokenizer *tokenizer, const char *text, const uint32_t *want,
+                   size_t count)
+{
+    struct lm_ids ids;
+    struct buf back;
+    lm_ids_init(&ids, 100);
+    buf_init(&back, 100);
+    ck_assert_int_eq(lm_tokenizer_encode(tokenizer, bytes_of_text(text), false, &ids, NULL),
+                     ERR_OK);
+    ck_assert_uint_eq(ids.count, count);
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_uint_eq(ids.items[i], want[i]);
+    }
+    ck_assert_int_eq(lm_tokenizer_decode(tokenizer, ids.items, ids.count, false, &back), ERR_OK);
+    ck_assert_str_eq(buf_text(&back), text);
+    lm_ids_deinit(&ids);
+    buf_deinit(&back);
+}
+
+#define BLANK "\xE2\x96\x81"
+static const char BLANK_A[] = BLANK "a";
+
+/* Scores decide which merge is first, whatever the order of the ids; bytes stand in for the rest. */
+START_TEST(test_sentencepiece_of_metadata)
+{
+    static const char *const TEXTS[] = {"<unk>", "<s>", "<0xC3>", "<0xA4>", BLANK,  "a",
+                                        "b",     "c",   "bc",     "ab",     BLANK_A};
+    static const int32_t KINDS[] = {2, 3, 6, 6, 1, 1, 1, 1, 1, 1, 1};
+    static const float SCORES[] = {0, 0, 0, 0, -9, -9, -9, -9, -2, -1, -3};
+    struct note note = {0};
+    struct gguf_file file;
+    gguf_file_init(&file);
+    gguf_file_string(&file, "tokenizer.ggml.model", "llama");
+    texts_put(&file, "tokenizer.ggml.tokens", TEXTS, 11);
+    ck_assert_ptr_null(tokenizer_of(&file, &note));
+    ck_assert_ptr_nonnull(strstr(note.text, "token_type"));
+    numbers_put(&file, "tokenizer.ggml.token_type", GGUF_I32, KINDS, 11);
+    ck_assert_ptr_null(tokenizer_of(&file, &note));
+    ck_assert_ptr_nonnull(strstr(note.text, "scores"));
+    numbers_put(&file, "tokenizer.ggml.scores", GGUF_F32, SCORES, 11);
+    struct lm_tokenizer *tokenizer = tokenizer_of(&file, &note);
+    ck_assert_msg(tokenizer != NULL, "%s", note.text);
+    expect(tokenizer, "abc", (uint32_t[]){4, 9, 7}, 3);
+    expect(tokenizer, "a bc\xC3\xA4", (uint32_t[]){10, 4, 8, 2, 3}, 5);
+    ck_assert(lm_tokenizer_is_special(tokenizer, 1));
+    ck_assert_uint_eq(lm_tokenizer_find(tokenizer, "<s>"), 1);
+    lm_tokenizer_destroy(tokenizer);
+    gguf_file_deinit(&file);
+}
+END_TEST
+
+START_TEST(test_byte_level_of_metadata)
+{
+    static const struct {
+        const char *pre;
+        uint32_t want[4];
+        uint32_t count; /* 0: refused */
+    } KNOWN[] = {{"gpt-2", {3, 5}, 2},
+                 {"llama-bpe", {3, 5}, 2},
+                 {"qwen2", {3, 1, 1}, 3},
+                 {"smollm", {3, 1, 1}, 3},
+                 {"bloom", {0}, 0}};
+    static const char *const TEXTS[] = {"a", "1", "b", "ab", "<|end|>", "11"};
+    static const char *const MERGES[] = {"a b", "1 1"};
+    static const int32_t KINDS[] = {1, 1, 1, 1, 3, 1};
+    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
+        struct note note = {0};
+        struct gguf_file file;
+        gguf_file_init(&file);
+        gguf_file_string(&file, "tokenizer.ggml.model", "gpt2");
+        gguf_file_string(&file, "tokenizer.ggml.pre", KNOWN[i].pre);
+        texts_put(&file, "tokenizer.ggml.tokens", TEXTS, 6);
+        texts_put(&file, "tokenizer.ggml.merges", MERGES, 2);
+        numbers_put(&file, "tokenizer.ggml.token_type", GGUF_I32, KINDS, 6);
+        struct lm_tokenizer *tokenizer = tokenizer_of(&file, &note);
+        ck_assert_msg((tokenizer != NULL) == (KNOWN[i].count != 0), "%s", note.text);
+        if (tokenizer != NULL) {
+            expect(tokenizer, "ab11", KNOWN[i].want, KNOWN[i].count);
+            ck_assert_uint_eq(lm_tokenizer_find(tokenizer, "<|end|>"), 4);
+            ck_assert(lm_tokenizer_is_special(tokenizer, 4));
+        } else {
+            ck_assert_ptr_nonnull(strstr(note.text, "'bloom'"));
+        }
+        lm_tokenizer_destroy(tokenizer);
+        gguf_file_deinit(&file);
+    }
+}
+END_TEST
+
+/* ---- a registered base ---- */
+
+static enum err bundle_get(void *context, const struct digest *digest, struct buf *out,
+                           struct note *note)
+{
+    (void)digest;
+    (void)note;
+    return buf_append_bytes(out, buf_bytes(context));
+}
+
+static void bundle_make(struct bytes data, const char *name, struct buf *out)
+{
+    Openledger__V1__ModelFiles bundle = OPENLEDGER__V1__MODEL_FILES__INIT;
+    Openledger__V1__NamedFile item = OPENLEDGER__V1__NAMED_FILE__INIT;
+    Openledger__V1__NamedFile *pointer = &item;
+    item.name = (char *)(uintptr_t)name;
+    item.data = ledger_binary(data.data, data.size);
+    bundle.files = &pointer;
+    bundle.n_files = 1;
+    buf_init(out, LINEAGE_OBJECT_MAX);
+    ck_assert_int_eq(ledger_pack(&bundle.base, out), ERR_OK);
+}
+
+/* One file is model and tokenizer; the profile that comes out is one that loads it again. */
+START_TEST(test_base_of_one_file)
+{
+    static const char *const TEXTS[] = {"a", "1", "b", "ab", "<|end|>", "11"};
+    static const char *const MERGES[] = {"a b", "1 1"};
+    struct lm_config config = config_make(LM_QWEN3);
+    struct random_model random;
+    struct gguf_file file;
+    struct buf data;
+    struct buf bundle;
+    struct note note = {0};
+    struct digest content = {{0}};
+    struct lineage_base *base = NULL;
+    struct lineage_base *again = NULL;
+    file_make(&file, &random, &config, GGUF_FILE_TYPE_Q8_0);
+    gguf_file_string(&file, "tokenizer.ggml.model", "gpt2");
+    gguf_file_string(&file, "tokenizer.ggml.pre", "qwen2");
+    texts_put(&file, "tokenizer.ggml.tokens", TEXTS, 6);
+    texts_put(&file, "tokenizer.ggml.merges", MERGES, 2);
+    gguf_file_write(&file, &data);
+    bundle_make(buf_bytes(&data), LINEAGE_GGUF, &bundle);
+    struct lineage_blobs blobs = {.get = bundle_get, .context = &bundle};
+    enum err err = lineage_base_load(&blobs, &content, NULL, &base, &note);
+    ck_assert_msg(err == ERR_OK, "%s", note.text);
+    ck_assert_int_eq(lm_model_precision(base->model), LM_INT8);
+    expect(base->tokenizer, "ab", (uint32_t[]){3}, 1);
+    struct lineage_load registered = {.profile = &base->profile};
+    ck_assert_int_eq(lineage_base_load(&blobs, &content, &registered, &again, &note), ERR_OK);
+    lineage_base_destroy(again);
+    lineage_base_destroy(base);
+    buf_deinit(&bundle);
+    bundle_make(buf_bytes(&data), "other.gguf", &bundle);
+    ck_assert_int_eq(lineage_base_load(&blobs, &content, NULL, &base, &note), ERR_NOT_FOUND);
+    ck_assert_ptr_nonnull(strstr(note.text, LINEAGE_GGUF));
+    random_model_free(&random);
+    gguf_file_deinit(&file);
+    buf_deinit(&bundle);
+    buf_deinit(&data);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gguf");
@@ -355,6 +555,9 @@ int main(void)
     tcase_add_test(rules, test_every_cut_is_an_error);
     tcase_add_loop_test(rules, test_refusals_name_what_they_refuse, 0, SPOIL_COUNT);
     tcase_add_test(rules, test_choice_and_values);
+    tcase_add_test(rules, test_sentencepiece_of_metadata);
+    tcase_add_test(rules, test_byte_level_of_metadata);
+    tcase_add_test(rules, test_base_of_one_file);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
