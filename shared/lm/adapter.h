@@ -74,8 +74,9 @@ MUST_USE enum err lm_adapter_create_rounded(const struct lm_model *model,
                                             struct note *note);
 
 /* Reads a PEFT folder's two files. A subset of targets and layers may be present (absent modules
- * are not adapted; a target absent in some layers has B = 0 there). Refuses by name what we do not
- * do: DoRA, rsLoRA, bias, modules_to_save, rank or alpha patterns, other peft types. */
+ * are not adapted; a target absent in some layers has B = 0 there). rsLoRA's scale is taken as the alpha
+ * that gives it. Refuses by name what we do not do (DoRA, bias, modules_to_save, rank or alpha patterns,
+ * starts that change the base, other peft types) and every member that is not known. */
 MUST_USE enum err lm_adapter_import(const struct lm_model *model, struct bytes config_json,
                                     struct bytes safetensors, struct lm_adapter **out,
                                     struct note *note);

@@ -1,4 +1,5 @@
 /* peft.c - adapters as PEFT stores them, both ways. See adapter.h. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,20 +49,68 @@ static bool switched_off(const struct json *node)
     return false;
 }
 
-static enum err unsupported_refuse(const struct json *root, struct note *note)
+/* What is read, and what says nothing about the product: bookkeeping, training, places. layers_to_transform
+ * only says which layers have tensors, and those are found by name. */
+static const char *const KNOWN[] = {"peft_type",
+                                    "bias",
+                                    "r",
+                                    "lora_alpha",
+                                    "target_modules",
+                                    "use_rslora",
+                                    "task_type",
+                                    "auto_mapping",
+                                    "init_lora_weights",
+                                    "inference_mode",
+                                    "lora_dropout",
+                                    "revision",
+                                    "peft_version",
+                                    "layers_to_transform",
+                                    "layers_pattern",
+                                    "megatron_core",
+                                    "loftq_config",
+                                    "eva_config",
+                                    "qalora_group_size",
+                                    "corda_config",
+                                    "base_model_name_or_path"};
+
+/* Ways to begin that leave the base as it is. PiSSA, OLoRA, CorDA and LoftQ train against another base
+ * than the one an adapter is put on. */
+static bool start_known(const struct json *node)
 {
-    static const char *const NAMES[] = {
-        "use_dora",      "use_rslora",      "modules_to_save",   "rank_pattern",
-        "alpha_pattern", "fan_in_fan_out",  "layer_replication", "trainable_token_indices",
-        "lora_bias",     "exclude_modules", "use_qalora",        "target_parameters"};
-    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) {
-        if (!switched_off(json_member(root, NAMES[i]))) {
-            return note_set(note, ERR_INVALID, "%s is not supported", NAMES[i]);
+    static const char *const STARTS[] = {"gaussian", "eva", "orthogonal"};
+    const char *text = json_as_text(node, NULL);
+    for (size_t i = 0; text != NULL && i < sizeof STARTS / sizeof STARTS[0]; i++) {
+        if (strcmp(text, STARTS[i]) == 0) {
+            return true;
         }
     }
+    return text == NULL;
+}
+
+static enum err member_check(void *argument, const char *key, const struct json *value)
+{
+    bool known = switched_off(value);
+    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0] && !known; i++) {
+        known = strcmp(key, KNOWN[i]) == 0;
+    }
+    if (!known) {
+        return note_set(argument, ERR_INVALID, "%.60s is not supported", key);
+    }
+    if (strcmp(key, "init_lora_weights") == 0 && !start_known(value)) {
+        return note_set(argument, ERR_INVALID, "init_lora_weights '%.40s' is not supported",
+                        json_as_text(value, ""));
+    }
+    return ERR_OK;
+}
+
+static enum err unsupported_refuse(const struct json *root, struct note *note)
+{
     const char *type = NULL;
     const char *bias = "none";
-    enum err err = json_get_text(root, "peft_type", &type, note);
+    enum err err = json_each_member(root, member_check, note);
+    if (err == ERR_OK) {
+        err = json_get_text(root, "peft_type", &type, note);
+    }
     if (err == ERR_OK) {
         err = json_opt_text(root, "bias", &bias, note);
     }
@@ -105,6 +154,7 @@ static enum err config_read(struct bytes json, struct lm_adapter_config *config,
     struct json *root = NULL;
     uint64_t rank = 0;
     double alpha = 0.0;
+    bool rank_stable = false;
     enum err err = json_parse(json, ADAPTER_CONFIG_SIZE_MAX, &root, note);
     if (err != ERR_OK) {
         return note_wrap(note, err, "adapter_config.json");
@@ -122,11 +172,15 @@ static enum err config_read(struct bytes json, struct lm_adapter_config *config,
         err = json_get_double(root, "lora_alpha", &alpha, note);
     }
     if (err == ERR_OK) {
+        err = json_opt_bool(root, "use_rslora", &rank_stable, note);
+    }
+    if (err == ERR_OK) {
         err = targets_read(root, &config->targets, note);
     }
     if (err == ERR_OK) {
         config->rank = rank > LM_RANK_MAX ? LM_RANK_MAX + 1 : (uint32_t)rank;
-        config->alpha = (float)alpha;
+        /* rsLoRA scales by alpha / sqrt(rank), which is alpha sqrt(rank) over rank. */
+        config->alpha = (float)(rank_stable ? alpha * sqrt((double)rank) : alpha);
         err = lm_adapter_config_check(config, note);
     }
     json_destroy(root);

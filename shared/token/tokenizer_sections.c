@@ -70,6 +70,10 @@ enum err tokenizer_load_presplit(struct lm_tokenizer *tokenizer, const struct js
         }
         return add_split(tokenizer, pattern, note);
     }
+    if (strcmp(type, "Digits") == 0) { /* SmolLM: numbers apart, digit by digit or as runs */
+        bool each = json_as_bool(json_member(node, "individual_digits"), false);
+        return add_split(tokenizer, each ? "\\p{N}" : "\\p{N}+", note);
+    }
     return tokenizer_unsupported(note, "pre_tokenizer", type);
 }
 

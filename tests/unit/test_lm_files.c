@@ -50,6 +50,13 @@ START_TEST(test_config_round_trip_and_refusals)
         {"{" SMALL ", \"num_experts\": 8}", "num_experts is 8"},
         {"{" SMALL ", \"sliding_window\": 64}", "sliding_window is 64"},
         {"{" SMALL ", \"quantization_config\": {}}", "quantization_config"},
+        {"{" SMALL ", \"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5"},
+        {"{" SMALL ", \"pretraining_tp\": 2}", "pretraining_tp is 2"},
+        {"{" SMALL ", \"rope_interleaved\": true}", "rope_interleaved"},
+        {"{" SMALL ", \"model_type\": \"qwen3\", \"attention_bias\": true}", "attention_bias"},
+        {"{" SMALL ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", "linear"},
+        {"{" SMALL ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", "dynamic"},
+        {"{" SMALL ", \"rope_parameters\": {\"rope_type\": \"longrope\"}}", "longrope"},
         {"{" SMALL ", \"rope_scaling\": {\"rope_type\": \"yarn\"}}", "yarn"},
         {"{" SMALL ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
          "low_freq_factor"},
@@ -307,7 +314,12 @@ START_TEST(test_peft_refusals_name_the_field)
         const char *json, *named;
     } BAD[] = {
         {LORA "[\"q_proj\"], \"use_dora\": true}", "use_dora"},
-        {LORA "[\"q_proj\"], \"use_rslora\": true}", "use_rslora"},
+        {LORA "[\"q_proj\"], \"use_rslora\": 1}", "use_rslora"},
+        {LORA "[\"q_proj\"], \"alpha_pattern\": {\"q_proj\": 2}}", "alpha_pattern"},
+        {LORA "[\"q_proj\"], \"fan_in_fan_out\": true}", "fan_in_fan_out"},
+        {LORA "[\"q_proj\"], \"alora_invocation_tokens\": [1]}", "alora_invocation_tokens"},
+        {LORA "[\"q_proj\"], \"init_lora_weights\": \"pissa_niter_4\"}", "pissa_niter_4"},
+        {LORA "\".*q_proj\"}", "target_modules"},
         {LORA "[\"q_proj\"], \"bias\": \"all\"}", "bias"},
         {LORA "[\"q_proj\"], \"modules_to_save\": [\"lm_head\"]}", "modules_to_save"},
         {LORA "[\"q_proj\"], \"rank_pattern\": {\"q_proj\": 2}}", "rank_pattern"},
@@ -334,6 +346,16 @@ START_TEST(test_peft_refusals_name_the_field)
     ck_assert_int_eq(lm_adapter_import(model, bytes_of_text(LORA "[\"q_proj\", \"v_proj\"]}"),
                                        buf_bytes(&weights), &back, &note),
                      ERR_OK); /* a target without tensors changes nothing */
+    lm_adapter_destroy(back);
+    ck_assert_msg(lm_adapter_import(model,
+                                    bytes_of_text(LORA "[\"q_proj\"], \"use_rslora\": true, "
+                                                       "\"init_lora_weights\": \"gaussian\", "
+                                                       "\"layers_to_transform\": [0, 1], "
+                                                       "\"peft_version\": \"0.17.1\", "
+                                                       "\"use_dora\": false}"),
+                                    buf_bytes(&weights), &back, &note) == ERR_OK,
+                  "%s", note.text);
+    ck_assert(lm_adapter_get_config(back)->alpha == 16.0F); /* 8 sqrt(4): scale 8 / sqrt(4) */
     lm_adapter_destroy(back);
     lm_adapter_destroy(adapter);
     lm_model_destroy(model);

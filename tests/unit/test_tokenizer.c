@@ -92,6 +92,31 @@ START_TEST(test_small)
 }
 END_TEST
 
+/* Numbers are cut off before GPT-2's pattern, one by one or as runs. */
+START_TEST(test_digits)
+{
+    static const char *const EACH[] = {"true", "false"};
+    for (int i = 0; i < 2; i++) {
+        char json[1024];
+        (void)snprintf(json, sizeof json,
+                       "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+                       "{\"type\":\"Digits\",\"individual_digits\":%s},"
+                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]},"
+                       "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\","
+                       "\"vocab\":{\"a\":0,\"1\":1,\"11\":2,\"\xC4\xA0\":3,\"\xC4\xA0"
+                       "1\":4},\"merges\":[\"1 1\",\"\xC4\xA0 1\"]}}",
+                       EACH[i]);
+        struct lm_tokenizer *tokenizer = load(text_of(json));
+        if (i == 0) {
+            expect(tokenizer, "a11 1", false, (uint32_t[]){0, 1, 1, 3, 1}, 5);
+        } else {
+            expect(tokenizer, "a11 1", false, (uint32_t[]){0, 2, 3, 1}, 4);
+        }
+        lm_tokenizer_destroy(tokenizer);
+    }
+}
+END_TEST
+
 START_TEST(test_refuses_by_name)
 {
     static const struct {
@@ -321,6 +346,7 @@ int main(void)
     TCase *tests = tcase_create("tokenizer");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, test_small);
+    tcase_add_test(tests, test_digits);
     tcase_add_test(tests, test_refuses_by_name);
     tcase_add_test(tests, test_gpt2_cases);
     tcase_add_test(tests, test_llama3_cases);
