@@ -19,8 +19,7 @@ static const char *const MODEL_FILES[] = {"config.json",       "generation_confi
 
 enum { MODEL_FILE_COUNT = sizeof MODEL_FILES / sizeof MODEL_FILES[0] };
 
-/* A path that ends in .gguf is a model in one file. */
-static bool is_gguf(const char *path)
+bool act_is_gguf(const char *path)
 {
     static const char END[] = ".gguf";
     size_t size = strlen(path);
@@ -48,7 +47,7 @@ static enum err pack_gguf(struct cli *cli, const char *path, struct buf *out)
 
 static enum err pack_model(struct cli *cli, const char *folder, struct buf *out)
 {
-    if (is_gguf(folder)) {
+    if (act_is_gguf(folder)) {
         return pack_gguf(cli, folder, out);
     }
     Openledger__V1__ModelFiles model = OPENLEDGER__V1__MODEL_FILES__INIT;

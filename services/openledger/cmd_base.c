@@ -10,10 +10,14 @@
 #include "services/openledger/pretrain_data.h"
 #include "shared/base/hex.h"
 #include "shared/blob/blob.h"
+#include "shared/gguf/gguf.h"
 #include "shared/json/json.h"
+#include "shared/lineage/lineage.h"
 #include "shared/lm/gradient.h"
+#include "shared/lm/weights.h"
 #include "shared/lm/windows.h"
 #include "shared/platform/pool.h"
+#include "shared/token/tokenizer_gguf.h"
 
 static int finish(struct cli *cli, struct key_pair *keys, enum err err, const char *what)
 {
@@ -105,8 +109,10 @@ struct found {
 };
 
 struct evaluation {
-    const char *folder;
-    struct buf config, weights;
+    const char *path;                      /* a folder or one GGUF file */
+    struct buf config, weights, tokenizer; /* a GGUF is all in weights */
+    struct lm_file files[2];
+    uint32_t file_count;
     struct pretrain_data heldout;
     struct lm_windows windows;
     struct lm_example *examples; /* [count] */
@@ -115,19 +121,56 @@ struct evaluation {
     struct pool *pool;
 };
 
+static enum err folder_read(struct evaluation *run, struct note *note)
+{
+    const struct {
+        const char *name;
+        struct buf *out;
+    } parts[] = {{"config.json", &run->config},
+                 {"model.safetensors", &run->weights},
+                 {"tokenizer.json", &run->tokenizer}};
+    enum err err = ERR_OK;
+    for (uint32_t i = 0; i < 3 && err == ERR_OK; i++) {
+        char path[FILE_PATH_SIZE];
+        err = file_path(path, "%s/%s", run->path, parts[i].name);
+        err = err != ERR_OK ? err : file_read(path, parts[i].out, note);
+        if (i < 2) {
+            run->files[i] = (struct lm_file){parts[i].name, buf_bytes(parts[i].out)};
+            run->file_count = i + 1;
+        }
+    }
+    return err;
+}
+
+static enum err gguf_read(struct evaluation *run, struct note *note)
+{
+    struct gguf gguf = {0};
+    enum err err = file_read(run->path, &run->weights, note);
+    err = err != ERR_OK ? err : gguf_init(&gguf, buf_bytes(&run->weights), note);
+    err = err != ERR_OK ? err : lm_tokenizer_from_gguf(&gguf, &run->tokenizer, note);
+    gguf_deinit(&gguf);
+    run->files[0] = (struct lm_file){LINEAGE_GGUF, buf_bytes(&run->weights)};
+    run->file_count = 1;
+    return err;
+}
+
 static enum err evaluation_open(struct evaluation *run, const char *heldout, uint32_t windows_max,
                                 struct note *note)
 {
-    char path[FILE_PATH_SIZE];
-    struct lm_config config;
-    enum err err = file_path(path, "%s/config.json", run->folder);
-    err = err != ERR_OK ? err : file_read(path, &run->config, note);
-    err = err != ERR_OK ? err : lm_config_parse(buf_bytes(&run->config), &config, note);
-    err = err != ERR_OK ? err : file_path(path, "%s/model.safetensors", run->folder);
-    err = err != ERR_OK ? err : file_read(path, &run->weights, note);
-    err = err != ERR_OK ? err : pretrain_data_load(&run->heldout, heldout, run->folder, note);
+    struct lm_weights weights = {0};
+    enum err err = act_is_gguf(run->path) ? gguf_read(run, note) : folder_read(run, note);
+    err = err != ERR_OK ? err : lm_weights_init(&weights, run->files, run->file_count, note);
+    struct lm_config config = weights.config;
+    lm_weights_deinit(&weights);
+    err = err != ERR_OK
+              ? err
+              : pretrain_data_read(&run->heldout, heldout, buf_bytes(&run->tokenizer), note);
     if (err != ERR_OK) {
         return err;
+    }
+    if (run->heldout.vocab > config.vocab) {
+        return note_set(note, ERR_INVALID, "the tokenizer has %u ids, the model %u",
+                        run->heldout.vocab, config.vocab);
     }
     uint32_t context =
         config.context < EVALUATE_CONTEXT_MAX ? config.context : EVALUATE_CONTEXT_MAX;
@@ -160,6 +203,7 @@ static void evaluation_close(struct evaluation *run)
     pretrain_data_deinit(&run->heldout);
     buf_deinit(&run->weights);
     buf_deinit(&run->config);
+    buf_deinit(&run->tokenizer);
 }
 
 static enum err evaluate(struct evaluation *run, enum lm_precision precision, struct found *out,
@@ -167,8 +211,7 @@ static enum err evaluate(struct evaluation *run, enum lm_precision precision, st
 {
     struct lm_model *model = NULL;
     struct lm_load how = {.precision = precision, .serve_only = true};
-    enum err err =
-        lm_model_load(buf_bytes(&run->config), buf_bytes(&run->weights), &how, &model, note);
+    enum err err = lm_model_open(run->files, run->file_count, &how, &model, note);
     if (err != ERR_OK) {
         return err;
     }
@@ -242,8 +285,10 @@ static int model_evaluate(int argc, char **argv)
          .doc = "stretches of text judged, spread evenly; of 512 tokens, or the model's context"}};
     static const struct cli_spec SPEC = {
         .name = "openledger model evaluate",
-        .usage = "FOLDER HELDOUT.jsonl",
-        .about = "Perplexity of a Hugging Face folder on held-out text under each precision.",
+        .usage = "FOLDER|FILE.gguf HELDOUT.jsonl",
+        .about =
+            "Perplexity of a Hugging Face folder, or one GGUF file, on held-out text under each\n"
+            "precision.",
         .settings = SETTINGS,
         .count = 1,
         .positional_min = 2,
@@ -254,9 +299,10 @@ static int model_evaluate(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    struct evaluation run = {.folder = settings_positional(cli.settings, 0)};
+    struct evaluation run = {.path = settings_positional(cli.settings, 0)};
     buf_init(&run.config, LM_CONFIG_SIZE_MAX);
     buf_init(&run.weights, BLOB_SIZE_MAX);
+    buf_init(&run.tokenizer, LM_TOKENIZER_FILE_MAX);
     enum err err = evaluation_open(&run, settings_positional(cli.settings, 1),
                                    (uint32_t)settings_u64(cli.settings, "windows-max"), &cli.note);
     for (uint32_t i = LM_FP32; i < LM_PRECISION_COUNT && err == ERR_OK; i++) {

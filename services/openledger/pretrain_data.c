@@ -59,32 +59,32 @@ static enum err lines_read(struct pretrain_data *data, const struct lm_chat *cha
     return ERR_OK;
 }
 
-static enum err tokenizer_open(struct pretrain_data *data, const char *folder,
-                               struct lm_tokenizer **out, struct note *note)
+enum err pretrain_data_load(struct pretrain_data *data, const char *path, const char *tokenizer,
+                            struct note *note)
 {
-    char path[FILE_PATH_SIZE];
-    struct buf bytes;
-    buf_init(&bytes, LM_TOKENIZER_FILE_MAX);
-    enum err err = file_path(path, "%s/tokenizer.json", folder);
+    char name[FILE_PATH_SIZE];
+    struct buf json;
+    buf_init(&json, LM_TOKENIZER_FILE_MAX);
+    enum err err = file_path(name, "%s/tokenizer.json", tokenizer);
     if (err == ERR_OK) {
-        err = file_read(path, &bytes, note);
+        err = file_read(name, &json, note);
     }
     if (err == ERR_OK) {
-        sha256(buf_bytes(&bytes), &data->tokenizer_digest);
-        err = lm_tokenizer_load(buf_bytes(&bytes), out, note);
+        err = pretrain_data_read(data, path, buf_bytes(&json), note);
     }
-    buf_deinit(&bytes);
+    buf_deinit(&json);
     return err;
 }
 
-enum err pretrain_data_load(struct pretrain_data *data, const char *path, const char *tokenizer,
-                            struct note *note)
+enum err pretrain_data_read(struct pretrain_data *data, const char *path,
+                            struct bytes tokenizer_json, struct note *note)
 {
     struct pretrain_data made = {0};
     struct lm_tokenizer *loaded = NULL;
     struct file_map map = {0};
     lm_ids_init(&made.ids, PRETRAIN_TOKENS_MAX);
-    enum err err = tokenizer_open(&made, tokenizer, &loaded, note);
+    sha256(tokenizer_json, &made.tokenizer_digest);
+    enum err err = lm_tokenizer_load(tokenizer_json, &loaded, note);
     if (err == ERR_OK) {
         err = file_map_open(path, &map, note);
     }

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "shared/base/bytes.h"
 #include "shared/base/digest.h"
 #include "shared/base/err.h"
 #include "shared/base/note.h"
@@ -34,4 +35,7 @@ struct pretrain_data {
  * tokenizer: a folder with tokenizer.json. ERR_INVALID names the line. */
 MUST_USE enum err pretrain_data_load(struct pretrain_data *data, const char *path,
                                      const char *tokenizer, struct note *note);
+/* The same with the tokenizer.json itself. */
+MUST_USE enum err pretrain_data_read(struct pretrain_data *data, const char *path,
+                                     struct bytes tokenizer_json, struct note *note);
 void pretrain_data_deinit(struct pretrain_data *data); /* a zeroed one is fine */
