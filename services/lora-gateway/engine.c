@@ -441,7 +441,8 @@ enum err engine_load(struct engine *engine, const struct digest *content,
 {
     pthread_mutex_lock(&engine->lock);
     engine->wanted = *content;
-    engine->wanted_profile = profile == NULL ? (struct digest){{0}} : *profile;
+    const struct digest none = {{0}};
+    engine->wanted_profile = *(profile == NULL ? &none : profile);
     pthread_mutex_unlock(&engine->lock);
     return mailbox_post(engine->mailbox, &engine->wanted);
 }
