@@ -223,6 +223,13 @@ $(filter %_kernels %_products,$(SIMT_TESTS)): $(SIMT)/%: $(SIMT)/tests/unit/%.o
 $(SIMT_TESTS): $(SIMT_LIB)
 	$(Q)g++ $(SIMT_FLAGS) $^ $(LIBS_check) -ljansson -lm -pthread -o $@
 
+# exp, log, sin, cos, bf16 and f16 over all 2^32 floats. Not in `make test`, which takes every 1499th.
+PROCESSES ?= 2
+$(BUILD)/tests/exhaustive/exhaustive: $(BUILD)/tests/exhaustive/main.o $(BUILD)/libharness.a $(LIB)
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS_check) $(LIBS) -o $@
+exhaustive: $(BUILD)/tests/exhaustive/exhaustive ## elementary functions over all floats (PROCESSES, minutes)
+	$(Q)$< $(PROCESSES)
+
 # Kernels and model for AArch64, statically, with stand-ins for what Debian has only for this machine: tests/cross.
 # qemu-user runs them; where compiler or emulator is missing, tests/harness/run.sh says so.
 NEON := build/neon
@@ -232,7 +239,7 @@ NEON_FLAGS := -std=gnu17 -D_GNU_SOURCE -Itests/cross -I. -idirafter /usr/include
   -ffunction-sections -Wall -Wextra -Werror -MD -MP
 NEON_LIB := $(patsubst %.c,$(NEON)/%.o,$(sort $(wildcard shared/base/*.c shared/lm/*.c kernels/*.c kernels/cpu/*.c) \
   shared/json/write.c shared/crypto/sha256.c shared/platform/pool.c shared/platform/thread.c tests/harness/kernels_run.c \
-  tests/harness/lm_digest.c))
+  tests/harness/lm_digest.c tests/harness/float_sweep.c))
 neon-tests: $(if $(NEON_CC),$(NEON_TESTS))
 neon: neon-tests ## run kernels and model as AArch64 code under qemu-user: the same bits
 	$(Q)for test in $(NEON_TESTS); do qemu-aarch64 $$test || exit; done
@@ -320,6 +327,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests neon neon-tests deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests neon neon-tests exhaustive deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz $(SIMT) $(NEON) -name '*.d' 2>/dev/null)

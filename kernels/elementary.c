@@ -27,6 +27,15 @@ bool kernels_fp_environment_ok(void)
     if ((_mm_getcsr() & (flush_to_zero | denormals_are_zero | rounding)) != 0) {
         return false;
     }
+#elif defined(__aarch64__)
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    const uint64_t flush = 1U << 24 | 3U; /* FZ; FIZ and AH, which newer machines have */
+    const uint64_t rounding = 3U << 22;
+    const uint64_t half = 1U << 26; /* AHP: an f16 without infinities */
+    if ((control & (flush | rounding | half)) != 0) {
+        return false;
+    }
 #endif
     volatile float tiny = FLT_MIN;
     volatile float one = 1.0F;

@@ -49,7 +49,12 @@ enum kernels_type {
 
 struct kernels; /* one backend: an immutable table of functions, usable from any thread */
 
-/* Returns a backend: "scalar", "avx2", "avx512" (-vnni, -amx), "neon", "cuda", or NULL for the fastest that this machine has.
+/* The name of backend `index` of those in this build ("scalar", "avx2", "avx512", "avx512-vnni", "avx512-amx",
+ * "neon", "cuda"), NULL past the last: fastest first, at the end those that are used only when they are
+ * named. Whether this machine can run it kernels_get() says. */
+const char *kernels_backend(size_t index);
+
+/* Returns a backend by a name of kernels_backend(), or for NULL for the fastest that this machine has.
  * Runs a self-test (under 10 ms): a backend whose digest differs from the scalar one is refused.
  * Returns NULL and says why in note (may be NULL) when the named one is unknown, is not supported
  * by this CPU, or is refused; for name NULL falls back to the next best and says what was refused. */

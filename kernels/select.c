@@ -248,6 +248,11 @@ static uint64_t self_test(const struct kernels *kernels)
     return test.digest;
 }
 
+const char *kernels_backend(size_t index)
+{
+    return index < BACKEND_COUNT ? backends[index]->name : NULL;
+}
+
 const struct kernels *kernels_get(const char *name, struct note *note)
 {
     enum err refused = ERR_OK;
