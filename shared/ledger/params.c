@@ -166,9 +166,10 @@ enum err ledger_parameter_set(const struct ledger_parameter *row, const char *va
                         row->minimum, row->maximum);
     }
     uint8_t *at = (uint8_t *)parameters + row->offset;
+    const uint32_t narrow = (uint32_t)parsed.low; /* its bounds fit, where it is one */
     switch (row->type) {
     case LEDGER_PARAMETER_U32:
-        memcpy(at, &(uint32_t){(uint32_t)parsed.low}, sizeof(uint32_t));
+        memcpy(at, &narrow, sizeof narrow);
         break;
     case LEDGER_PARAMETER_U64:
         memcpy(at, &parsed.low, sizeof parsed.low);

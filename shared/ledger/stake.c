@@ -72,7 +72,8 @@ static uint64_t grains_of(struct amount amount)
 static struct ledger_staking staking_now(const struct ledger *ledger)
 {
     const struct ledger_staking *found = state_next(ledger->state, STATE_STAKING, NULL);
-    return found == NULL ? (struct ledger_staking){0} : *found;
+    const struct ledger_staking none = {0};
+    return found == NULL ? none : *found;
 }
 
 /* Spreads what the pool holds and does not owe yet: index += floor(fresh * scale / grains). What one
