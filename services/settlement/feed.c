@@ -70,12 +70,16 @@ static enum service_verdict park(struct desk *desk, const struct digest *batch, 
     struct note reason = *note;
     struct note detail = {""};
     (void)note_wrap(&reason, err, "%s", err_name(err));
-    metric_add(desk->parked, 1);
-    if (settlement_store_park(settlement_index(desk->settlement), batch, reason.text, &detail) !=
-        ERR_OK) {
-        log_error("park_failed note=\"%s\"", detail.text);
+    /* Parking commits the index, which may hold only what is final. */
+    enum err parked = desk_flush(desk);
+    parked = parked ? parked
+                    : settlement_store_park(settlement_index(desk->settlement), batch, reason.text,
+                                            &detail);
+    if (parked != ERR_OK) {
+        log_error("park_failed err=%s note=\"%s\"", err_name(parked), detail.text);
         return SERVICE_RETRY;
     }
+    metric_add(desk->parked, 1);
     return SERVICE_PARK;
 }
 

@@ -23,6 +23,7 @@ static const char *const TABLES[TABLE_COUNT] = {"meta", "txs", "legs", "sent", "
 
 enum {
     LINK_SIZE = ACCOUNT_ID_SIZE + 8,
+    LEG_KEY_SIZE = 12,
     CHUNK_SIZE = 16000, /* bytes of a value, about: four pages of LMDB's */
     /* Ids are random: were they one run, each would dirty a page of its own in an ever larger tree. A run
      * is some 1,500 pages, and a look-up goes through all runs that it may be in. */
@@ -387,7 +388,8 @@ static enum err legs_walk(struct store_txn *txn, uint64_t first, uint64_t last, 
     enum err err = store_cursor_open(txn, TABLE_LEGS, key_bytes(&begin), false, &cursor, NULL);
     while (err == ERR_OK) {
         err = store_cursor_next(cursor, &key, &value, NULL);
-        uint64_t index = err || key.size != 12 ? 0 : number_at(key.data, 8);
+        err = err == ERR_OK && key.size != LEG_KEY_SIZE ? ERR_CORRUPT : err;
+        uint64_t index = err ? 0 : number_at(key.data, 8);
         if (err == ERR_OK && index > last) {
             break;
         }

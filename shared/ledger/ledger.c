@@ -10,7 +10,9 @@
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 
-enum { POSTING_MAX = 256 }; /* bytes; its longest fields are three digests and two short texts */
+enum {
+    POSTING_MAX = 256
+}; /* bytes; account, reference, an amount of 39 digits, a reason of 31 bytes */
 
 static const char ENTRY_DOMAIN[] = "openledger/entry/v1"; /* its NUL is part of it */
 

@@ -343,7 +343,7 @@ MUST_USE enum err ledger_sequence(struct ledger *ledger, const struct ledger_pre
 const struct digest *ledger_prepared_tx(const struct ledger_prepared *prepared);
 void ledger_prepared_destroy(struct ledger_prepared *prepared); /* NULL is fine */
 
-/* Whose cores compute state and postings roots; borrowed. At first: the caller's thread alone. */
+/* Whose cores compute the state root; borrowed. At first: the caller's thread alone. Returns who did before. */
 struct parallel;
 const struct parallel *ledger_parallel(struct ledger *ledger, const struct parallel *parallel);
 

@@ -90,7 +90,7 @@ struct state;
 struct state *state_create(void);
 void state_destroy(struct state *state);
 
-/* Who computes roots; borrowed. At first: the caller's thread alone. */
+/* Who computes roots; borrowed. At first: the caller's thread alone. Returns who did before. */
 const struct parallel *state_parallel(struct state *state, const struct parallel *parallel);
 
 /* Finds the record with the key fields of *probe (its other fields are ignored), or NULL. */
