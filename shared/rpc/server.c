@@ -210,7 +210,9 @@ void rpc_accept(struct rpc_server *server, const struct rpc_incoming *incoming,
         call->transport_data = transport_data;
         err = server->executor.post(server->executor.context, run_call, call);
         if (err != ERR_OK) {
-            (void)note_set(&note, err, "the service is too busy");
+            err = err == ERR_CANCELLED /* nobody takes jobs any more */
+                      ? note_set(&note, ERR_UNAVAILABLE, "the service is stopping, try again")
+                      : note_set(&note, err, "the service is too busy");
             atomic_fetch_sub(&server->calls, 1);
             release(call);
         }

@@ -82,16 +82,16 @@ async function transfer() {
   return { ok: code === 0, error }
 }
 
-/** Answers and transfers in flight while action happens, `wanted` acknowledged transfers after it. */
-async function during(action, wanted = 1) {
+/** Answers (unless not) and transfers in flight while action happens, an acknowledged transfer after it. */
+async function during(action, { asking = true } = {}) {
   let stopped = false
   const payers = [1, 2].map(async () => { while (!stopped) if (!(await transfer()).ok) await sleep(100) })
-  const asked = [1, 2].map(ask)
+  const asked = asking ? [1, 2].map(ask) : []
   try {
     await sleep(random(400))
     await action()
     const before = acknowledged
-    await until('transfers to go on', () => acknowledged >= before + wanted)
+    await until('transfers to go on', () => acknowledged > before)
   } finally {
     stopped = true
     await Promise.allSettled(payers)
@@ -149,7 +149,9 @@ const tests = {
       const last = path.join(messages, blocks.at(-1))
       truncateSync(last, statSync(last).size >> 1)
     }))
-    await during(() => breakStore(() => rmSync(path.join(stack.home, 'nats'), { recursive: true, force: true })))
+    await booksBalance() // receipts and openings that nobody had taken yet would be lost with their streams: README of lora-gateway
+    await during(() => breakStore(() => rmSync(path.join(stack.home, 'nats'), { recursive: true, force: true })), { asking: false })
+    await during(() => {})
     await booksBalance()
   },
   'a full disk: a clear refusal, nothing acknowledged is lost, and on it goes when there is space': async () => {

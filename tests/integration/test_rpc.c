@@ -19,43 +19,8 @@
 #include "shared/platform/thread.h"
 #include "shared/rpc/internal.h"
 #include "shared/rpc/rpc.h"
+#include "tests/harness/rpc_worker.h"
 #include "tests/harness/servers.h"
-
-/* ---- the worker ---- */
-
-struct job {
-    void (*run)(void *argument);
-    void *argument;
-};
-
-static struct mailbox *jobs;
-static struct thread *worker;
-
-static enum err post(void *context, void (*run)(void *argument), void *argument)
-{
-    (void)context;
-    struct job *job = malloc(sizeof *job);
-    *job = (struct job){.run = run, .argument = argument};
-    enum err err = mailbox_post(jobs, job);
-    if (err != ERR_OK) {
-        free(job);
-    }
-    return err;
-}
-
-static void work(void *argument)
-{
-    (void)argument;
-    void *item;
-    enum err err;
-    while ((err = mailbox_take(jobs, 1000, &item)) != ERR_CANCELLED) {
-        if (err == ERR_OK) {
-            struct job job = *(struct job *)item;
-            free(item);
-            job.run(job.argument);
-        }
-    }
-}
 
 /* ---- the service ---- */
 
@@ -335,6 +300,25 @@ START_TEST(test_over_nats)
 }
 END_TEST
 
+/* A process on its way out is not a busy one, and its callers' calls are not cancelled: they may try again. */
+START_TEST(test_while_stopping)
+{
+    struct rpc_client *clients[] = {rpc_client_bus(door_bus), rpc_client_http(own_url, "")};
+    Openledger__V1__GetJobRequest get = OPENLEDGER__V1__GET_JOB_REQUEST__INIT;
+    mailbox_close(jobs);
+    for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++) {
+        struct note note = {0};
+        ProtobufCMessage *message = NULL;
+        arena_reset(arena);
+        ck_assert_int_eq(
+            rpc_call(clients[i], "Trainer.GetJob", &get.base, 2000, arena, &message, &note),
+            ERR_UNAVAILABLE);
+        ck_assert_ptr_nonnull(strstr(note.text, "the service is stopping, try again"));
+        rpc_client_destroy(clients[i]);
+    }
+}
+END_TEST
+
 START_TEST(test_over_http)
 {
     struct rpc_client *client = rpc_client_http(own_url, "secret-token");
@@ -582,6 +566,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_over_nats);
+    tcase_add_test(tests, test_while_stopping);
     tcase_add_test(tests, test_over_http);
     tcase_add_test(tests, test_through_the_front_door);
     tcase_add_test(tests, test_asynchronous);
