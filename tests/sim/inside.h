@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,7 +33,7 @@ struct item { /* in a node's queue */
 struct node {
     uint32_t id;
     pthread_t thread;
-    pthread_cond_t turn;
+    sem_t turn;
     bool up, waiting, ticked;
     bool dying; /* its program is being killed: every call fails */
     bool broken, flipped;
@@ -66,9 +67,7 @@ struct sim {
     struct node node[NODES_MAX + 1];
     struct task tasks[WORK_TASKS_MAX];
     uint64_t claim_sequence, claim_epoch, claim_before; /* the stream of claims */
-    pthread_mutex_t baton;
-    pthread_cond_t back;
-    uint32_t turn; /* 0: the scheduler's */
+    sem_t back;                                         /* the scheduler's turn */
 };
 extern struct sim sim;
 

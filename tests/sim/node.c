@@ -1,7 +1,9 @@
 /* node.c - one replica's program: the hands that replica.h wants, submissions, ticks; starting and ending.
  *
  * Each runs in a thread of its own, since a sequencer's sync blocks; a baton lets exactly one thread run at a
- * time, so that a seed is one history. */
+ * time, so that a seed is one history. It is two semaphores, not a mutex: a mutex would be held while a replica
+ * takes and keeps the locks of its index. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,23 +16,23 @@
 
 /* ---- the baton ---------------------------------------------------------------------------------- */
 
+static void hand_over(sem_t *to, sem_t *from)
+{
+    CHECK(sem_post(to) == 0);
+    while (sem_wait(from) != 0) {
+        CHECK(errno == EINTR);
+    }
+}
+
 static void node_run(struct node *node)
 {
-    sim.turn = node->id;
-    CHECK(pthread_cond_signal(&node->turn) == 0);
-    while (sim.turn != 0) {
-        CHECK(pthread_cond_wait(&sim.back, &sim.baton) == 0);
-    }
+    hand_over(&node->turn, &sim.back);
 }
 
 /* Called by a node's thread: lets the scheduler go on until it is this node's turn again. */
 static void yield_turn(struct node *node)
 {
-    sim.turn = 0;
-    CHECK(pthread_cond_signal(&sim.back) == 0);
-    while (sim.turn != node->id) {
-        CHECK(pthread_cond_wait(&node->turn, &sim.baton) == 0);
-    }
+    hand_over(&sim.back, &node->turn);
 }
 
 /* ---- hands -------------------------------------------------------------------------------------- */
@@ -253,9 +255,8 @@ static void *program(void *argument)
     struct replica_options options;
     char folder[32];
     char index[FILE_PATH_SIZE];
-    CHECK(pthread_mutex_lock(&sim.baton) == 0);
-    while (sim.turn != node->id) {
-        CHECK(pthread_cond_wait(&node->turn, &sim.baton) == 0);
+    while (sem_wait(&node->turn) != 0) {
+        CHECK(errno == EINTR);
     }
     options_of(node, folder, index, &options);
     enum err err = replica_open(&options, &node->replica, &node->note);
@@ -280,9 +281,7 @@ static void *program(void *argument)
     replica_close(node->replica);
     node->replica = NULL;
     node->up = false;
-    sim.turn = 0;
-    CHECK(pthread_cond_signal(&sim.back) == 0);
-    CHECK(pthread_mutex_unlock(&sim.baton) == 0);
+    CHECK(sem_post(&sim.back) == 0);
     return NULL;
 }
 
@@ -300,9 +299,7 @@ void node_empty(struct node *node)
 /* The program has ended: join it, start it again later. */
 void node_bury(struct node *node, uint64_t restart_ms)
 {
-    CHECK(pthread_mutex_unlock(&sim.baton) == 0);
     CHECK(pthread_join(node->thread, NULL) == 0);
-    CHECK(pthread_mutex_lock(&sim.baton) == 0);
     node_empty(node);
     node->life++;
     node->dying = false;

@@ -376,8 +376,7 @@ static void prepare(struct work *work, const char *folder, uint64_t seed, bool t
     sim.loss = (uint32_t)(sim_draw() % 4) * 40;
     sim.doubles = (uint32_t)(sim_draw() % 3) * 60;
     sim.slow = (uint32_t)(sim_draw() % 4) * 30;
-    CHECK(pthread_mutex_init(&sim.baton, NULL) == 0);
-    CHECK(pthread_cond_init(&sim.back, NULL) == 0);
+    CHECK(sem_init(&sim.back, 0, 0) == 0);
     disk_start(sim_draw);
     work_forget(work);
     truth_start(&sim.truth, work, report);
@@ -391,7 +390,7 @@ static void prepare(struct work *work, const char *folder, uint64_t seed, bool t
     for (uint32_t r = 1; r <= sim.nodes; r++) {
         struct node *node = &sim.node[r];
         node->id = r;
-        CHECK(pthread_cond_init(&node->turn, NULL) == 0);
+        CHECK(sem_init(&node->turn, 0, 0) == 0);
         node_index_remove(node);
         sim_push((struct event){.kind = START, .node = r}, sim_draw() % 300);
     }
@@ -407,7 +406,6 @@ bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
 {
     report->failure[0] = '\0';
     prepare(work, folder, seed, traced, report);
-    CHECK(pthread_mutex_lock(&sim.baton) == 0);
     while (report->failure[0] == '\0' && sim.events.count > 0 && !finished()) {
         struct event event = events_pop(&sim.events);
         sim.now_ms = event.at_ms;
@@ -432,9 +430,8 @@ bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
             node_bury(node, 0);
         }
         node_empty(node);
-        (void)pthread_cond_destroy(&node->turn);
+        (void)sem_destroy(&node->turn);
     }
-    CHECK(pthread_mutex_unlock(&sim.baton) == 0);
     while (sim.events.count > 0) {
         sim_drop(events_pop(&sim.events).data);
     }
@@ -447,7 +444,6 @@ bool sim_run(struct work *work, const char *folder, uint64_t seed, bool traced,
     truth_end(&sim.truth);
     disk_clear();
     file_simulate(NULL);
-    (void)pthread_cond_destroy(&sim.back);
-    (void)pthread_mutex_destroy(&sim.baton);
+    (void)sem_destroy(&sim.back);
     return report->failure[0] == '\0';
 }

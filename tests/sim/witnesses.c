@@ -107,6 +107,12 @@ static void sign(size_t w, const struct checkpoint *checkpoint, struct bytes sig
          !digest_equal(&checkpoint->root, &witness->given.root))) {
         sim_fail("a witness signs a tree that does not follow", DISKS[w], "");
     }
+    /* Trees grow from the one history alone: what is said to begin with a fork does not. */
+    const struct digest *before = root_of(witness->given.size);
+    if (checkpoint->leaf_count > witness->given.size && witness->given.size > 0 &&
+        (before == NULL || !digest_equal(before, &witness->given.root))) {
+        sim_fail("a witness signs a tree that does not begin with the last", DISKS[w], "");
+    }
     if (w != TRUSTING && (root == NULL || !digest_equal(root, &checkpoint->root))) {
         sim_fail("a witness signs a fork", DISKS[w], "");
     }
