@@ -9,22 +9,28 @@
 #include "shared/journal/segment.h"
 #include "tests/harness/folder.h"
 #include "tests/harness/seed.h"
+#include "tests/sim/disk.h"
 
 enum { SEGMENT = JOURNAL_SEGMENT_MIN, RECORD_MAX = 700 };
 
 static struct note note;
 
-static struct journal *open_journal(bool read_only, enum err expected)
+static struct journal *open_at(const char *folder, bool read_only, enum err expected)
 {
     struct journal *journal = NULL;
     note.text[0] = '\0';
-    enum err err = journal_open(&(struct journal_options){.folder = test_path("j"),
+    enum err err = journal_open(&(struct journal_options){.folder = folder,
                                                           .segment_size = SEGMENT,
                                                           .read_only = read_only},
                                 &journal, &note);
     ck_assert_msg(err == expected, "open gave %s, not %s: %s", err_name(err), err_name(expected),
                   note.text);
     return journal;
+}
+
+static struct journal *open_journal(bool read_only, enum err expected)
+{
+    return open_at(test_path("j"), read_only, expected);
 }
 
 /* Record i: its own size and bytes, never a zero byte, so that a sector of zeros is a hole. */
@@ -281,6 +287,65 @@ START_TEST(test_flip_of_every_byte)
 }
 END_TEST
 
+static uint64_t draw(void)
+{
+    return test_rand();
+}
+
+/* A writer ends after any number of operations, by a kill or with the power; the next one finds what is
+ * in the cache and syncs it, then the power goes: whatever was synced must be there, whichever sectors
+ * and names the disk kept. The name of a segment that a killed writer made is such a name. */
+START_TEST(test_killed_then_power_cut)
+{
+    enum { OPERATIONS_MAX = 60, CUTS = 24 };
+    uint32_t died = 0;
+    uint64_t most = 0;
+    for (uint32_t operations = 0; operations < OPERATIONS_MAX; operations++) {
+        for (uint32_t cut = 0; cut < CUTS; cut++) {
+            uint64_t index = 0;
+            struct journal *journal = NULL;
+            disk_start(draw);
+            disk_die_after(1, operations);
+            enum err err = journal_open(
+                &(struct journal_options){.folder = "sim:1/j", .segment_size = SEGMENT}, &journal,
+                &note);
+            for (uint64_t i = 0; i < 20 && err == ERR_OK; i++) {
+                err = journal_append(journal, record_of(i), &index, &note);
+                err = err == ERR_OK && i % 3 == 2 ? journal_sync(journal, &note) : err;
+            }
+            uint64_t promised = journal == NULL ? 0 : journal_synced_count(journal);
+            journal_close(journal);
+            died += disk_dead(1) ? 1 : 0;
+            if (cut % 4 < 2) {
+                disk_kill(1);
+            } else {
+                disk_power_cut(1);
+            }
+
+            journal = open_at("sim:1/j", false, ERR_OK);
+            uint64_t synced = journal_synced_count(journal);
+            ck_assert_uint_eq(synced, journal_count(journal));
+            ck_assert_uint_ge(synced, promised);
+            if (cut % 2 == 0) { /* and what the second one appends to it */
+                append(journal, synced, synced + 1);
+                ck_assert_uint_eq(journal_sync(journal, &note), ERR_OK);
+                synced++;
+            }
+            journal_close(journal);
+            disk_power_cut(1);
+            journal = open_at("sim:1/j", false, ERR_OK);
+            check_all(journal, synced);
+            journal_close(journal);
+            most = synced > most ? synced : most;
+        }
+    }
+    ck_assert_uint_gt(died, OPERATIONS_MAX * CUTS / 2);
+    ck_assert_uint_gt(most, 10);
+    disk_clear();
+    file_simulate(NULL);
+}
+END_TEST
+
 START_TEST(test_missing_or_changed_segments)
 {
     test_folder_make();
@@ -328,6 +393,7 @@ int main(void)
     tcase_add_test(rules, test_torn_at_every_byte);
     tcase_add_test(rules, test_lost_sectors);
     tcase_add_test(rules, test_flip_of_every_byte);
+    tcase_add_test(rules, test_killed_then_power_cut);
     tcase_add_test(rules, test_missing_or_changed_segments);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
