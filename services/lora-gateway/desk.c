@@ -210,7 +210,7 @@ static void make_batches(struct desk *desk, uint64_t now_ms)
     }
 }
 
-/* Hands durable records to the publisher as far as it has room, and notes how far it came. */
+/* Hands durable records to the publisher as far as it has room. */
 static void feed_outbox(struct desk *desk)
 {
     struct note note = {.text = ""};
@@ -230,10 +230,65 @@ static void feed_outbox(struct desk *desk)
         }
         desk->outbox_next++;
     }
-    uint64_t done = publisher_done(desk->publisher);
-    if (done > gateway_store_published(desk->store) &&
-        gateway_store_set_published(desk->store, done, &note) != ERR_OK) {
-        log_warn("published_not_noted note=\"%s\"", note.text); /* costs a repetition */
+}
+
+/* For unsettled_look. */
+static bool publish_again(void *context, uint64_t index)
+{
+    struct desk *desk = context;
+    struct note note = {.text = ""};
+    Openledger__V1__GatewayRecord *record = NULL;
+    enum err err = gateway_record_read(desk->journal, index, &record, &note);
+    if (err != ERR_OK) {
+        desk_fail(desk, err, &note);
+        return false;
+    }
+    err = publisher_post_again(desk->publisher, index, record);
+    if (err != ERR_OK) { /* no room: at the next tick */
+        openledger__v1__gateway_record__free_unpacked(record, NULL);
+    }
+    return err == ERR_OK;
+}
+
+/* Follows what is published until the ledger shows it, and notes how far that is. */
+static void watch_outbox(struct desk *desk, uint64_t now_ms)
+{
+    struct unsettled *unsettled = desk->unsettled;
+    struct note note = {.text = ""};
+    struct gateway_progress progress = {.published = publisher_done(desk->publisher)};
+    for (uint32_t i = 0; i < DESK_WATCH_MAX && unsettled_next(unsettled) < progress.published;
+         i++) {
+        Openledger__V1__GatewayRecord *record = NULL;
+        enum err err =
+            gateway_record_read(desk->journal, unsettled_next(unsettled), &record, &note);
+        if (err == ERR_OK) {
+            err = unsettled_add(unsettled, record, now_ms, &note);
+            openledger__v1__gateway_record__free_unpacked(record, NULL);
+        }
+        if (err == ERR_LIMIT) {
+            break;
+        }
+        if (err != ERR_OK) {
+            desk_fail(desk, err, &note);
+            return;
+        }
+    }
+    /* A ledger that is behind shows less than is settled; without a bus the queue would only fill. */
+    if (desk_ledger(desk) != NULL && follow_caught_up(desk->follow) &&
+        bus_ready(service_bus(desk->service))) {
+        size_t sent = unsettled_look(unsettled, desk_ledger(desk), now_ms, publish_again, desk);
+        if (sent > 0) {
+            metric_add(desk->republished_total, sent);
+            log_warn("published_again records=%zu unsettled=%zu oldest_index=%llu", sent,
+                     unsettled_count(unsettled), (unsigned long long)unsettled_floor(unsettled));
+        }
+    }
+    metric_set(desk->unsettled_gauge, (double)unsettled_count(unsettled));
+    progress.settled = unsettled_floor(unsettled);
+    struct gateway_progress noted = gateway_store_progress(desk->store);
+    if ((progress.published != noted.published || progress.settled != noted.settled) &&
+        gateway_store_set_progress(desk->store, &progress, &note) != ERR_OK) {
+        log_warn("progress_not_noted note=\"%s\"", note.text); /* costs a repetition */
     }
 }
 
@@ -325,6 +380,7 @@ static void tick(void *context)
     }
     make_batches(desk, now_ms);
     feed_outbox(desk);
+    watch_outbox(desk, now_ms);
     answer_drain(desk, now_ms);
     metric_set(desk->open_gauge, (double)gateway_opening_count(desk->gateway));
     const char *reason = desk_ledger(desk) == NULL         ? "the ledger is not known yet"
@@ -362,6 +418,11 @@ static void make_metrics(struct desk *desk)
         metrics_histogram(metrics, "gateway_answer_seconds", "", "From opening to receipt.",
                           METRICS_SECONDS, METRICS_SECONDS_COUNT);
     desk->open_gauge = metrics_gauge(metrics, "gateway_openings", "", "Answers in the making.");
+    desk->republished_total =
+        metrics_counter(metrics, "gateway_republished_total", "",
+                        "Records published again because the ledger did not show them.");
+    desk->unsettled_gauge = metrics_gauge(metrics, "gateway_unsettled", "",
+                                          "Published records that the ledger does not show yet.");
 }
 
 static enum err open_keys(struct desk *desk, struct note *note)
@@ -396,7 +457,13 @@ static enum err open_all(struct desk *desk, struct note *note)
     }
     if (err == ERR_OK) {
         desk->unbatched_since_ms = clock_mono_ms(); /* perhaps receipts wait from before */
-        desk->outbox_next = gateway_store_published(desk->store);
+        struct gateway_progress progress = gateway_store_progress(desk->store);
+        desk->outbox_next = progress.published;
+        desk->unsettled =
+            unsettled_create(progress.settled, (uint64_t)desk->settings.republish_s * 1000);
+        err = desk->unsettled == NULL ? ERR_NO_MEMORY : ERR_OK;
+    }
+    if (err == ERR_OK) {
         err =
             publisher_create(service_bus(service), service_blobs(service),
                              service_replicas(service), desk->outbox_next, &desk->publisher, note);
@@ -457,6 +524,7 @@ void desk_destroy(struct desk *desk)
         sync_journal(desk);
     }
     publisher_destroy(desk->publisher);
+    unsettled_destroy(desk->unsettled);
     follow_close(desk->follow);
     gateway_store_close(desk->store);
     journal_close(desk->journal);

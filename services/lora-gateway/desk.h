@@ -8,6 +8,7 @@
  *     engine       -> text to the client, token by token
  *     engine done  -> record Finished (receipt, opening) -> [journal on disk] -> last chunk
  *     tick         -> record Batch -> [journal on disk] -> outbox -> settlement, attribution
+ *                  -> what the ledger does not show after a while -> outbox again
  *
  * Group commit: a record is applied when appended; what must wait for the disk waits in a list, and
  * one sync, posted behind the jobs that are already queued, releases the whole list. */
@@ -22,6 +23,7 @@
 #include "services/lora-gateway/gateway.h"
 #include "services/lora-gateway/publish.h"
 #include "services/lora-gateway/store.h"
+#include "services/lora-gateway/unsettled.h"
 #include "shared/crypto/keys.h"
 #include "shared/follow/follow.h"
 #include "shared/journal/journal.h"
@@ -33,6 +35,7 @@
     3000 /* for the ledger to take a lease, before the client is told to retry */
 #define DESK_CONTEXT_MAX                                                                           \
     32768                  /* tokens of prompt and answer: its records and messages stay small */
+#define DESK_WATCH_MAX 256 /* published records taken into view per tick */
 #define DESK_RETRY_MS 2000 /* between attempts to load the model or open our account */
 #define DESK_KEY_SIZE 56   /* an API key with its NUL: "ol-" and 52 characters */
 #define DESK_ADAPTER_TIMES_MAX 65536
@@ -55,6 +58,7 @@ struct desk_settings {
     uint32_t queue_max;          /* answers in the making; <= GATEWAY_OPENINGS_MAX */
     uint32_t max_tokens_default; /* when a request names none */
     uint32_t rate_max;           /* requests per API key and minute; 0: no limit */
+    uint32_t republish_s;        /* until what the ledger does not show is published again; > 0 */
 };
 
 /* When an adapter was published: the ledger's record has only the entry's index. */
@@ -87,6 +91,7 @@ struct desk {
     _Atomic bool pump_posted;
     uint64_t unbatched_since_ms; /* 0: no receipt waits for a batch */
     uint64_t outbox_next;        /* journal index to hand to the publisher next */
+    struct unsettled *unsettled; /* what is published and not on the ledger */
 
     bool stopping;       /* what ends as cancelled now was broken off by us */
     struct answer *late; /* ended while stopping: the engine's thread fills it, then is joined */
@@ -101,6 +106,8 @@ struct desk {
     struct metric *refused_total;
     struct metric *answer_seconds;
     struct metric *open_gauge;
+    struct metric *republished_total;
+    struct metric *unsettled_gauge;
 };
 
 /* Opens everything and takes up where the journal ends: openings without a receipt become voids. */

@@ -59,6 +59,13 @@ static const struct setting SETTINGS[] = {
      .min = 0,
      .max = 1000000,
      .doc = "requests per API key and minute (counted in Redis); 0: no limit"},
+    {.name = "republish-s",
+     .type = SETTING_U64,
+     .fallback = "30",
+     .min = 1,
+     .max = 3600,
+     .doc = "seconds until receipts and openings that are not on the ledger are published again;\n"
+            "then twice as long, up to 16 times"},
 };
 
 static const struct service_config CONFIG = {
@@ -92,6 +99,7 @@ int main(int argc, char **argv)
         .queue_max = (uint32_t)settings_u64(values, "queue-max"),
         .max_tokens_default = (uint32_t)settings_u64(values, "max-tokens-default"),
         .rate_max = (uint32_t)settings_u64(values, "rate-max"),
+        .republish_s = (uint32_t)settings_u64(values, "republish-s"),
     };
     enum err err = lineage_backend(settings_text(values, "backend"), &settings.kernels, &note);
     struct amount lease;

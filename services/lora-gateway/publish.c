@@ -19,6 +19,7 @@
 
 struct item {
     uint64_t index;
+    bool again; /* published before */
     Openledger__V1__GatewayRecord *record;
 };
 
@@ -144,7 +145,7 @@ static void publish_thread(void *argument)
             }
             clock_sleep_ms(PUBLISH_RETRY_MS);
         }
-        if (err == ERR_OK) {
+        if (err == ERR_OK && !item->again) {
             atomic_store(&publisher->done, item->index + 1);
         }
         item_destroy(item);
@@ -209,19 +210,30 @@ void publisher_destroy(struct publisher *publisher)
     free(publisher);
 }
 
-enum err publisher_post(struct publisher *publisher, uint64_t index,
-                        Openledger__V1__GatewayRecord *record)
+static enum err post(struct publisher *publisher, const struct item *wanted)
 {
     struct item *item = calloc(1, sizeof *item);
     if (item == NULL) {
         return ERR_NO_MEMORY;
     }
-    *item = (struct item){.index = index, .record = record};
+    *item = *wanted;
     enum err err = mailbox_post(publisher->mailbox, item);
     if (err != ERR_OK) {
         free(item);
     }
     return err;
+}
+
+enum err publisher_post(struct publisher *publisher, uint64_t index,
+                        Openledger__V1__GatewayRecord *record)
+{
+    return post(publisher, &(struct item){.index = index, .record = record});
+}
+
+enum err publisher_post_again(struct publisher *publisher, uint64_t index,
+                              Openledger__V1__GatewayRecord *record)
+{
+    return post(publisher, &(struct item){.index = index, .again = true, .record = record});
 }
 
 uint64_t publisher_done(struct publisher *publisher)

@@ -2,8 +2,9 @@
  *
  * A Batch record is put in the blob store and announced on ol.receipts.batch; a charge's Finished
  * record goes to attribution on ol.openings.answer. Message ids are the batch's digest and the
- * receipt's id, so publishing again after a crash or a lost acknowledgement is harmless. An item that
- * cannot be published is tried again for ever: it is durable, and those behind it wait.
+ * receipt's id, so publishing again after a crash, a lost acknowledgement or a lost stream is harmless.
+ * An item that cannot be published is tried again for ever: it is durable, and those behind it wait.
+ * That something is published does not end it: unsettled.h.
  *
  * Threads: one of its own, because blobs and acknowledgements block. */
 #pragma once
@@ -31,6 +32,10 @@ void publisher_destroy(struct publisher *publisher);
  * too). On ERR_OK record is owned; ERR_LIMIT: the queue is full, try later. Any thread. */
 MUST_USE enum err publisher_post(struct publisher *publisher, uint64_t index,
                                  Openledger__V1__GatewayRecord *record);
+
+/* Hands over a record that was published before, to be published again; as publisher_post otherwise. */
+MUST_USE enum err publisher_post_again(struct publisher *publisher, uint64_t index,
+                                       Openledger__V1__GatewayRecord *record);
 
 /* Every record before this index is published. Any thread. */
 uint64_t publisher_done(struct publisher *publisher);

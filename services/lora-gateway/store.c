@@ -3,7 +3,7 @@
  *   KEYS         SHA-256 of a key        -> grant
  *   RECEIPTS     receipt id              -> journal index, u64 BE
  *   IDEMPOTENCY  digest of grant and key -> body digest, journal index u64 BE
- *   META         "applied", "published"  -> journal index, u64 BE */
+ *   META         "applied", "published", "settled"  -> journal index, u64 BE */
 #include "services/lora-gateway/store.h"
 
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static const char *const TABLES[TABLE_COUNT] = {"keys", "receipts", "idempotency
 struct gateway_store {
     struct store *store;
     uint64_t applied;
-    uint64_t published;
+    struct gateway_progress progress;
 };
 
 static struct bytes digest_key(const struct digest *digest)
@@ -66,7 +66,10 @@ enum err gateway_store_open(const char *folder, struct gateway_store **out, stru
         err = read_number(txn, "applied", &store->applied, note);
     }
     if (err == ERR_OK) {
-        err = read_number(txn, "published", &store->published, note);
+        err = read_number(txn, "published", &store->progress.published, note);
+    }
+    if (err == ERR_OK) {
+        err = read_number(txn, "settled", &store->progress.settled, note);
     }
     store_abort(txn);
     if (err != ERR_OK) {
@@ -171,7 +174,7 @@ static enum err start_over(struct gateway_store *store, struct note *note)
     err = store_commit(txn, note);
     if (err == ERR_OK) {
         store->applied = 0;
-        store->published = 0;
+        store->progress = (struct gateway_progress){0};
     }
     return err;
 }
@@ -256,26 +259,31 @@ enum err gateway_store_idempotent(struct gateway_store *store, const struct dige
     return store_key_u64_parse(bytes_of(value + DIGEST_SIZE, 8), out_index);
 }
 
-uint64_t gateway_store_published(struct gateway_store *store)
+struct gateway_progress gateway_store_progress(const struct gateway_store *store)
 {
-    return store->published;
+    return store->progress;
 }
 
-enum err gateway_store_set_published(struct gateway_store *store, uint64_t index, struct note *note)
+enum err gateway_store_set_progress(struct gateway_store *store,
+                                    const struct gateway_progress *progress, struct note *note)
 {
+    CHECK(progress->settled <= progress->published);
     struct store_txn *txn;
     enum err err = store_begin(store->store, STORE_WRITE, &txn, note);
     if (err != ERR_OK) {
         return err;
     }
-    err = write_number(txn, "published", index, note);
+    err = write_number(txn, "published", progress->published, note);
+    if (err == ERR_OK) {
+        err = write_number(txn, "settled", progress->settled, note);
+    }
     if (err != ERR_OK) {
         store_abort(txn);
         return err;
     }
     err = store_commit(txn, note);
     if (err == ERR_OK) {
-        store->published = index;
+        store->progress = *progress;
     }
     return err;
 }

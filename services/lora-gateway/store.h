@@ -1,8 +1,8 @@
 /* store.h - what is looked up by name: API keys, receipts, idempotency keys; an LMDB index.
  *
  * Everything here follows from the journal and is rebuilt from it when missing or behind. The only
- * thing of its own is how far the journal has been published, and losing that costs a repetition
- * that all readers recognise. One thread (the desk's). */
+ * thing of its own is how far the journal has been published and settled, and losing that costs a
+ * repetition that all readers recognise. One thread (the desk's). */
 #pragma once
 
 #include <stdint.h>
@@ -37,10 +37,15 @@ MUST_USE enum err gateway_store_idempotent(struct gateway_store *store,
                                            struct digest *out_body, uint64_t *out_index,
                                            struct note *note);
 
-/* Journal records before this index are published. */
-uint64_t gateway_store_published(struct gateway_store *store);
-MUST_USE enum err gateway_store_set_published(struct gateway_store *store, uint64_t index,
-                                              struct note *note);
+/* How far the outbox came. */
+struct gateway_progress {
+    uint64_t published; /* journal records before this index are published */
+    uint64_t settled;   /* and before this one the ledger shows what came of them; <= published */
+};
+struct gateway_progress gateway_store_progress(const struct gateway_store *store);
+MUST_USE enum err gateway_store_set_progress(struct gateway_store *store,
+                                             const struct gateway_progress *progress,
+                                             struct note *note);
 
 /* Reads a record of the journal and decodes it; free with
  * openledger__v1__gateway_record__free_unpacked. ERR_CORRUPT, or as journal_read. */

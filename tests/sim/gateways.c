@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "services/lora-gateway/gateway.h"
+#include "services/lora-gateway/unsettled.h"
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
 #include "shared/journal/journal.h"
@@ -21,6 +22,7 @@ enum {
     OPENINGS_MIN = 4,  /* also when faults kept it from work for most of it */
     SLOTS_MAX = 4,     /* answers at a time */
     GONE_MS = 30000,   /* bytes that come after their grant was closed */
+    REPUBLISH_MS = 500,
     PROMPT_TOKENS = 10,
     COMPLETION_TOKENS_MAX = 20
 };
@@ -39,7 +41,9 @@ struct actor {
     uint64_t restart_ms;     /* while it is down */
     struct journal *journal; /* NULL: down */
     struct gateway *gateway;
-    uint64_t outbox;   /* records before it are published, in this life */
+    struct unsettled *unsettled;
+    uint64_t outbox;   /* records before it are published */
+    uint64_t settled;  /* and before this one seen on the ledger */
     uint64_t lease_ms; /* not to ask again before */
     uint32_t begun;
     struct seen seen[OPENINGS_MAX];
@@ -133,8 +137,10 @@ static void die(struct actor *actor)
 {
     journal_close(actor->journal);
     gateway_destroy(actor->gateway);
+    unsettled_destroy(actor->unsettled);
     actor->journal = NULL;
     actor->gateway = NULL;
+    actor->unsettled = NULL;
     if (sim_chance(500)) {
         disk_power_cut(actor->disk);
         sim.report->power_cuts++;
@@ -155,7 +161,12 @@ static void begin(struct actor *actor)
     const struct journal_options options = {.folder = folder, .segment_size = SEGMENT_SIZE};
     actor->gateway = gateway_create();
     CHECK(actor->gateway != NULL);
-    actor->outbox = 0;
+    if (sim_chance(300)) { /* its index is lost: whoever hears it all again knows it */
+        actor->outbox = 0;
+        actor->settled = 0;
+    }
+    actor->unsettled = unsettled_create(actor->settled, REPUBLISH_MS);
+    CHECK(actor->unsettled != NULL);
     enum err err = journal_open(&options, &actor->journal, &note);
     if (err == ERR_OK) {
         err = journal_each(actor->journal, 0, replay, actor, &note);
@@ -312,15 +323,39 @@ static enum err batch_make(struct actor *actor)
     return err ? err : journal_sync(actor->journal, &note);
 }
 
+/* Is it in the stream already, and known to it by its id? */
+static bool in_stream(const struct digest *blob)
+{
+    for (size_t i = sim.work->fixed_count; i < sim.work->count; i++) {
+        if (sim.work->tasks[i].kind == WORK_CHARGE && !sim.tasks[i].done &&
+            digest_equal(&sim.work->tasks[i].blob, blob)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The stream loses its disk: no feeder sees any more what it has not submitted with success. */
+static void stream_wipe(void)
+{
+    for (size_t i = sim.work->fixed_count; i < sim.work->count; i++) {
+        sim.tasks[i].done = sim.tasks[i].done || sim.work->tasks[i].kind == WORK_CHARGE;
+    }
+    sim_trace("the stream of batches is wiped");
+}
+
 /* Its bytes are on their way, perhaps for long; a feeder submits it. */
 static bool batch_publish(struct bytes data)
 {
+    struct digest digest;
+    sha256(data, &digest);
+    if (in_stream(&digest) && sim_chance(700)) {
+        return true; /* ids are not remembered for ever */
+    }
     Openledger__V1__ReceiptBatch *batch =
         openledger__v1__receipt_batch__unpack(NULL, data.size, data.data);
     CHECK(batch != NULL);
     CHECK(batch->n_receipts > 0);
-    struct digest digest;
-    sha256(data, &digest);
     Openledger__V1__SettleReceipts settle = OPENLEDGER__V1__SETTLE_RECEIPTS__INIT;
     settle.batch = ledger_binary(digest.bytes, DIGEST_SIZE);
     WORLD_ACTION(body, SETTLE_RECEIPTS, settle_receipts, &settle);
@@ -337,27 +372,52 @@ static bool batch_publish(struct bytes data)
     return task != NULL;
 }
 
-/* What is on disk goes out in order; after a restart from the beginning: whoever hears it knows it. */
-static enum err outbox(struct actor *actor)
+static Openledger__V1__GatewayRecord *record_read(struct actor *actor, uint64_t index)
 {
     struct buf data;
-    enum err err = ERR_OK;
-    bool room = true;
     buf_init(&data, JOURNAL_RECORD_MAX);
-    while (err == ERR_OK && room && actor->outbox < journal_synced_count(actor->journal)) {
-        buf_clear(&data);
-        err = journal_read(actor->journal, actor->outbox, &data, NULL);
+    enum err err = journal_read(actor->journal, index, &data, NULL);
+    Openledger__V1__GatewayRecord *message =
+        err ? NULL : openledger__v1__gateway_record__unpack(NULL, data.size, data.data);
+    CHECK(message != NULL || disk_dead(actor->disk));
+    buf_deinit(&data);
+    return message;
+}
+
+/* False: not now. */
+static bool record_publish(void *argument, uint64_t index)
+{
+    Openledger__V1__GatewayRecord *message = record_read(argument, index);
+    bool batch =
+        message != NULL && message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_BATCH;
+    bool good = batch ? batch_publish(ledger_bytes(message->batch->batch)) : message != NULL;
+    openledger__v1__gateway_record__free_unpacked(message, NULL);
+    return good;
+}
+
+/* What is on disk goes out in order; after a lost index from the beginning: whoever hears it knows it. */
+static void outbox(struct actor *actor)
+{
+    while (actor->outbox < journal_synced_count(actor->journal) &&
+           record_publish(actor, actor->outbox)) {
+        actor->outbox++;
+    }
+}
+
+/* And again while the ledger does not show it. */
+static void outbox_watch(struct actor *actor)
+{
+    while (unsettled_next(actor->unsettled) < actor->outbox) {
         Openledger__V1__GatewayRecord *message =
-            err ? NULL : openledger__v1__gateway_record__unpack(NULL, data.size, data.data);
-        if (message != NULL &&
-            message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_BATCH) {
-            room = batch_publish(ledger_bytes(message->batch->batch));
+            record_read(actor, unsettled_next(actor->unsettled));
+        if (message == NULL) {
+            return;
         }
-        actor->outbox += message != NULL && room ? 1 : 0;
+        CHECK(unsettled_add(actor->unsettled, message, sim.now_ms, NULL) == ERR_OK);
         openledger__v1__gateway_record__free_unpacked(message, NULL);
     }
-    buf_deinit(&data);
-    return err;
+    (void)unsettled_look(actor->unsettled, sim.truth.witness, sim.now_ms, record_publish, actor);
+    actor->settled = unsettled_floor(actor->unsettled);
 }
 
 /* ---- steps -------------------------------------------------------------------------------------- */
@@ -378,7 +438,10 @@ static void step(struct actor *actor)
     if (err == ERR_OK && (sim.healed || sim_chance(60))) {
         err = batch_make(actor);
     }
-    err = err ? err : outbox(actor);
+    if (err == ERR_OK) {
+        outbox(actor);
+        outbox_watch(actor);
+    }
     if (err != ERR_OK || disk_dead(actor->disk)) {
         die(actor);
     }
@@ -394,6 +457,9 @@ void gateways_start(void)
 
 void gateways_step(void)
 {
+    if (!sim.healed && sim_chance(12)) {
+        stream_wipe();
+    }
     for (uint32_t i = 0; i < ACTORS; i++) {
         step(&actors[i]);
     }
@@ -488,6 +554,7 @@ void gateways_end(void)
     for (uint32_t i = 0; i < ACTORS; i++) {
         journal_close(actors[i].journal);
         gateway_destroy(actors[i].gateway);
+        unsettled_destroy(actors[i].unsettled);
     }
     memset(actors, 0, sizeof actors);
 }

@@ -2,8 +2,10 @@
  * (services/lora-gateway/gateway.c) on a real journal, between answers that end well, badly or not at all.
  *
  * Their rules: an opening is on disk before the first token, a receipt before the last one; after a restart
- * every opening gets its void; numbers have no gaps; what was published is published again after a crash, by
- * further feeders too. Their batches' bytes arrive late; one grant expires while answers are under way.
+ * every opening gets its void; numbers have no gaps; what was published is published again after a crash that
+ * lost the index, by further feeders too, and while the ledger does not show it (unsettled.c): the stream of
+ * batches loses its disk now and then. Their batches' bytes arrive late; one grant expires while answers are
+ * under way.
  * Attribution's shares come in time, late, never, twice with other numbers, or false. */
 #pragma once
 

@@ -553,14 +553,17 @@ START_TEST(test_index_follows_the_journal)
     ck_assert_uint_eq(gateway_store_key(store, &first, &grant, NULL), ERR_OK);
     ck_assert_uint_eq(grant.bytes[0], 4);
     ck_assert_uint_eq(gateway_store_key(store, &second, &grant, NULL), ERR_NOT_FOUND);
-    ck_assert_uint_eq(gateway_store_set_published(store, 2, NULL), ERR_OK);
+    const struct gateway_progress progress = {.published = 2, .settled = 1};
+    ck_assert_uint_eq(gateway_store_set_progress(store, &progress, NULL), ERR_OK);
     gateway_store_close(store);
     /* The journal of another: the index starts over. */
     ck_assert_uint_eq(journal_truncate(journal, 0, NULL), ERR_OK);
     ck_assert_uint_eq(gateway_store_open(test_path("index"), &store, NULL), ERR_OK);
-    ck_assert_uint_eq(gateway_store_published(store), 2);
+    ck_assert_uint_eq(gateway_store_progress(store).published, 2);
+    ck_assert_uint_eq(gateway_store_progress(store).settled, 1);
     ck_assert_uint_eq(gateway_store_follow(store, journal, NULL), ERR_OK);
-    ck_assert_uint_eq(gateway_store_published(store), 0);
+    ck_assert_uint_eq(gateway_store_progress(store).published, 0);
+    ck_assert_uint_eq(gateway_store_progress(store).settled, 0);
     ck_assert_uint_eq(gateway_store_key(store, &first, &grant, NULL), ERR_NOT_FOUND);
     gateway_store_close(store);
     journal_close(journal);
