@@ -2,8 +2,9 @@
  * of the real state machine behind the Settlement methods that it asks for.
  *
  * Method: a client chats, streams, misbehaves; the gateway is killed in the middle of an answer and
- * started again; then every batch that it published is settled by the state machine, which accepts
- * them only when prices, numbers and signatures are right and nothing is missing or there twice. */
+ * started again; NATS is away, or comes back without its store; then every batch that it published is
+ * settled by the state machine, which accepts them only when prices, numbers and signatures are right and
+ * nothing is missing or there twice. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +103,8 @@ static void start_gateway(void)
                           "--model",
                           "stories",
                           "--workers",
+                          "1",
+                          "--republish-s",
                           "1",
                           NULL};
     struct process_options options = {.argv = argv, .log_path = log_path, .die_with_parent = true};
@@ -444,6 +447,47 @@ START_TEST(test_leave_kill_outage)
 }
 END_TEST
 
+static bool streams_hold(void *argument)
+{
+    uint64_t batches = 0;
+    return bus_stream_last(bus, "OL_RECEIPTS", &batches) == ERR_OK && batches > 0 &&
+           opening_count() == *(const uint64_t *)argument;
+}
+
+/* NATS comes back without its store. */
+static void lose_streams(void)
+{
+    test_server_kill(nats);
+    test_server_wipe(nats);
+    test_server_start(nats);
+    ck_assert(bus_wait_ready(bus, WAIT_MS));
+}
+
+START_TEST(test_lost_streams)
+{
+    const char *headers[] = {"content-type: application/json", api_key, NULL};
+    struct buf out;
+    buf_init(&out, BODY_MAX);
+    uint64_t answers = 2;
+    ck_assert_int_eq(get(CHAT, headers, ASK(",\"max_tokens\":3"), &out), 200);
+    ck_assert_int_eq(get(CHAT, headers, ASK(",\"max_tokens\":3"), &out), 200);
+    ck_assert(test_wait(streams_hold, &answers, WAIT_MS)); /* acknowledged */
+    lose_streams();
+    ck_assert(test_wait(streams_hold, &answers, WAIT_MS)); /* there again */
+    settle_until(2);
+
+    answers = 3;
+    ck_assert_int_eq(get(CHAT, headers, ASK(",\"max_tokens\":3"), &out), 200);
+    ck_assert(test_wait(streams_hold, &answers, WAIT_MS));
+    process_destroy(gateway); /* killed: what it has in view it finds again in its journal */
+    lose_streams();
+    start_gateway();
+    ck_assert(test_wait(streams_hold, &answers, WAIT_MS)); /* none of them is shared yet */
+    settle_until(3);
+    buf_deinit(&out);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lora-gateway-process");
@@ -456,6 +500,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_chat_stream_refuse_settle);
     tcase_add_test(tests, test_leave_kill_outage);
+    tcase_add_test(tests, test_lost_streams);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
