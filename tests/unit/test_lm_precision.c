@@ -180,19 +180,19 @@ START_TEST(test_int8)
     float near[128];
     float want[128];
     logits_make(plain, ROWS, 1, near);
-    static const char *const BACKENDS[] = {"scalar", "avx2", "avx512", NULL};
-    for (uint32_t i = 0; i < 4; i++) {
-        struct lm_load how = {.kernels = kernels_get(BACKENDS[i], NULL), .precision = LM_INT8};
-        if (BACKENDS[i] != NULL && how.kernels == NULL) {
+    struct lm_load how = {.kernels = kernels_get("scalar", NULL), .precision = LM_INT8};
+    struct lm_model *model = load(&files, &how);
+    logits_make(model, ROWS, 1, want);
+    lm_model_destroy(model);
+    for (size_t i = 0; kernels_backend(i) != NULL; i++) {
+        how.kernels = kernels_get(kernels_backend(i), NULL);
+        if (how.kernels == NULL) {
             continue; /* this machine has no such backend */
         }
-        struct lm_model *model = load(&files, &how);
+        model = load(&files, &how);
         for (uint32_t threads = 1; threads <= 7; threads += 2) {
             float got[128];
-            logits_make(model, i == 0 ? ROWS : 1 + 11 * threads, threads, got);
-            if (i == 0 && threads == 1) {
-                memcpy(want, got, sizeof got);
-            }
+            logits_make(model, 1 + 11 * threads, threads, got);
             ck_assert_mem_eq(got, want, config.vocab * sizeof(float));
         }
         struct note note = {0};
