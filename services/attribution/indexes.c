@@ -6,23 +6,12 @@
 #include "services/attribution/internal.h"
 #include "shared/base/check.h"
 #include "shared/base/log.h"
+#include "shared/blob/blob_file.h"
 #include "shared/crypto/sha256.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 
 #define PROGRESS_LOG_MS 1000
-
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
-struct lineage_blobs engine_blobs(struct engine *engine)
-{
-    return (struct lineage_blobs){.get = get_blob,
-                                  .context = service_blobs(engine->options.service)};
-}
 
 /* ---- status --------------------------------------------------------------------------------------- */
 
@@ -140,6 +129,24 @@ static struct engine_judge *judge_place(struct engine *engine)
     return oldest;
 }
 
+static void building_detail(struct engine *engine, const char *detail)
+{
+    CHECK(pthread_mutex_lock(&engine->lock) == 0);
+    (void)snprintf(engine->building_detail, sizeof engine->building_detail, "%s", detail);
+    CHECK(pthread_mutex_unlock(&engine->lock) == 0);
+}
+
+/* The base's files come out of the store. */
+static bool on_loading(void *context, uint64_t done, uint64_t total)
+{
+    struct engine *engine = context;
+    char detail[ENGINE_DETAIL_SIZE];
+    (void)snprintf(detail, sizeof detail, "base: %llu of %llu MiB", (unsigned long long)done >> 20,
+                   (unsigned long long)total >> 20);
+    building_detail(engine, detail);
+    return !engine_stopping(engine);
+}
+
 /* Makes engine->base the wanted model; judges of another one go. */
 static enum err need_base(struct engine *engine, const struct lineage_adapter *origin,
                           struct note *note)
@@ -149,9 +156,10 @@ static enum err need_base(struct engine *engine, const struct lineage_adapter *o
         return ERR_OK;
     }
     engine_judges_clear(engine);
-    struct lineage_blobs blobs = engine_blobs(engine);
-    struct lineage_load how = {.profile = &origin->model_profile};
-    return lineage_base_load(&blobs, &origin->model_content, &how, &engine->base, note);
+    struct blob_store *blobs = service_blobs(engine->options.service);
+    struct blob_progress progress = {.report = on_loading, .context = engine};
+    struct lineage_load how = {.profile = &origin->model_profile, .progress = &progress};
+    return lineage_base_load(blobs, &origin->model_content, &how, &engine->base, note);
 }
 
 static bool on_rows(void *context, uint32_t done, uint32_t count)
@@ -159,9 +167,7 @@ static bool on_rows(void *context, uint32_t done, uint32_t count)
     struct engine *engine = context;
     char detail[ENGINE_DETAIL_SIZE];
     (void)snprintf(detail, sizeof detail, "%u of %u rows", done, count);
-    CHECK(pthread_mutex_lock(&engine->lock) == 0);
-    memcpy(engine->building_detail, detail, sizeof detail);
-    CHECK(pthread_mutex_unlock(&engine->lock) == 0);
+    building_detail(engine, detail);
     uint64_t now = clock_mono_ms();
     if (now >= engine->progress_at_ms) {
         engine->progress_at_ms = now + PROGRESS_LOG_MS;
@@ -174,10 +180,10 @@ static enum err build(struct engine *engine, const struct lineage_adapter *origi
                       const struct lm_adapter *adapter, struct attrib_index **out,
                       struct digest *out_digest, struct buf *out_bytes, struct note *note)
 {
-    struct lineage_blobs blobs = engine_blobs(engine);
+    struct blob_store *blobs = service_blobs(engine->options.service);
     struct attrib_index *index = NULL;
     set_building(engine, origin->name, "loading rows");
-    enum err err = lineage_index_build(&blobs, origin, engine->base, adapter,
+    enum err err = lineage_index_build(blobs, origin, engine->base, adapter,
                                        pool_parallel(engine->pool), on_rows, engine, &index, note);
     if (err == ERR_OK) {
         err = attrib_index_save(index, out_bytes);
@@ -282,14 +288,14 @@ static enum err build_and_publish(struct engine *engine, struct question *questi
                                   struct note *note)
 {
     struct lineage_adapter *origin = &question->origin;
-    struct lineage_blobs blobs = engine_blobs(engine);
+    struct blob_store *blobs = service_blobs(engine->options.service);
     struct engine_judge made = {.used = ++engine->tick};
     struct buf bytes;
     uint64_t started = clock_mono_ms();
     buf_init(&bytes, ATTRIB_INDEX_MAX);
     enum err err = need_base(engine, origin, note);
     if (err == ERR_OK) {
-        err = lineage_adapter_load(&blobs, engine->base, &origin->content, &made.adapter, note);
+        err = lineage_adapter_load(blobs, engine->base, &origin->content, &made.adapter, note);
     }
     if (err == ERR_OK) {
         err = build(engine, origin, made.adapter, &made.index, &question->index, &bytes, note);
@@ -347,12 +353,12 @@ enum err engine_judge_get(struct engine *engine, const char *adapter,
         return note_set(note, hopeless ? ERR_INVALID : ERR_UNAVAILABLE,
                         "adapter %.64s has no index%s", adapter, hopeless ? "" : " yet");
     }
-    struct lineage_blobs blobs = engine_blobs(engine);
+    struct blob_store *blobs = service_blobs(engine->options.service);
     struct lineage_adapter *origin = &question.origin;
     enum err err = need_base(engine, origin, note);
     struct engine_judge made = {.used = ++engine->tick};
     if (err == ERR_OK) {
-        err = lineage_adapter_load(&blobs, engine->base, &origin->content, &made.adapter, note);
+        err = lineage_adapter_load(blobs, engine->base, &origin->content, &made.adapter, note);
     }
     if (err == ERR_OK) {
         err = load_index(engine, origin, made.adapter, &made.index, note);

@@ -49,7 +49,6 @@ struct engine {
 bool engine_stopping(struct engine *engine);
 /* service_ask; false: stopping. */
 bool engine_ask(struct engine *engine, void (*question)(void *argument), void *argument);
-struct lineage_blobs engine_blobs(struct engine *engine);
 
 /* indexes.c: builds and publishes one missing index, if there is one. */
 void engine_indexes(struct engine *engine);

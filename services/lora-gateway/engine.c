@@ -8,12 +8,16 @@
 
 #include "services/lora-gateway/stops.h"
 #include "shared/base/check.h"
+#include "shared/base/log.h"
+#include "shared/blob/blob_file.h"
 #include "shared/lm/session.h"
+#include "shared/platform/clock.h"
 #include "shared/platform/mailbox.h"
 #include "shared/platform/pool.h"
 #include "shared/platform/thread.h"
 
-#define IDLE_MS 1000 /* a sleeping engine looks around this often */
+#define IDLE_MS 1000     /* a sleeping engine looks around this often */
+#define LOAD_LOG_MS 2000 /* between two lines about a base on its way */
 
 /* A job while it is in the batch. */
 struct sequence {
@@ -28,8 +32,7 @@ struct sequence {
 
 struct engine {
     struct engine_options options;
-    struct lineage_blobs blobs; /* options.blobs as lineage wants it */
-    struct mailbox *mailbox;    /* of jobs, and of `wanted` itself: load the base */
+    struct mailbox *mailbox; /* of jobs, and of `wanted` itself: load the base */
     struct thread *thread;
     struct pool *pool;
     pthread_mutex_t lock;
@@ -38,6 +41,7 @@ struct engine {
 
     /* The thread's own. */
     struct lineage_base *base;
+    uint64_t load_log_ms;
     struct resident_adapters *adapters;
     struct lm_batch *batch;
     struct lm_sampler *sampler;
@@ -90,7 +94,7 @@ static void end_sequence(struct engine *engine, uint32_t at, enum engine_end end
 static enum err start_sequence(struct engine *engine, struct engine_job *job)
 {
     struct sequence sequence = {.job = job};
-    enum err err = resident_adapters_acquire(engine->adapters, engine->base, &engine->blobs,
+    enum err err = resident_adapters_acquire(engine->adapters, engine->base, engine->options.blobs,
                                              &job->adapter, &sequence.adapter, &job->note);
     if (err != ERR_OK) {
         return err;
@@ -282,6 +286,19 @@ static enum err make_scratch(struct engine *engine, struct lineage_base *base)
     return ERR_OK;
 }
 
+/* The base's files come out of the store. */
+static bool on_loading(void *context, uint64_t done, uint64_t total)
+{
+    struct engine *engine = context;
+    uint64_t now = clock_mono_ms();
+    if (now - engine->load_log_ms >= LOAD_LOG_MS) {
+        engine->load_log_ms = now;
+        log_info("base_loading done_mib=%llu of_mib=%llu", (unsigned long long)done >> 20,
+                 (unsigned long long)total >> 20);
+    }
+    return !atomic_load(&engine->stopping);
+}
+
 static void load_base(struct engine *engine)
 {
     struct note note = {.text = ""};
@@ -295,10 +312,13 @@ static void load_base(struct engine *engine)
     if (engine->base != NULL) {
         return; /* asked twice: the first one stays */
     }
+    struct blob_progress progress = {.report = on_loading, .context = engine};
     struct lineage_load how = {.profile = digest_is_zero(&profile) ? NULL : &profile,
                                .serve_only = true,
-                               .kernels = engine->options.kernels};
-    enum err err = lineage_base_load(&engine->blobs, &wanted, &how, &base, &note);
+                               .kernels = engine->options.kernels,
+                               .progress = &progress};
+    engine->load_log_ms = clock_mono_ms();
+    enum err err = lineage_base_load(engine->options.blobs, &wanted, &how, &base, &note);
     if (err == ERR_OK) {
         err = make_scratch(engine, base);
     }
@@ -380,12 +400,6 @@ static void engine_thread(void *argument)
     cancel_all(engine);
 }
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
 enum err engine_create(const struct engine_options *options, struct engine **out, struct note *note)
 {
     struct engine *engine = calloc(1, sizeof *engine);
@@ -394,7 +408,6 @@ enum err engine_create(const struct engine_options *options, struct engine **out
     }
     CHECK(pthread_mutex_init(&engine->lock, NULL) == 0);
     engine->options = *options;
-    engine->blobs = (struct lineage_blobs){.get = get_blob, .context = options->blobs};
     CHECK(options->sequences_max >= 1);
     CHECK(options->sequences_max <= ENGINE_SEQUENCES_MAX);
     if (engine->options.adapters_max <= options->sequences_max) {

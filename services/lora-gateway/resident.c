@@ -46,9 +46,9 @@ void resident_adapters_destroy(struct resident_adapters *adapters)
 }
 
 enum err resident_adapters_acquire(struct resident_adapters *adapters,
-                                   const struct lineage_base *base,
-                                   const struct lineage_blobs *blobs, const struct digest *content,
-                                   const struct lm_adapter **out, struct note *note)
+                                   const struct lineage_base *base, struct blob_store *blobs,
+                                   const struct digest *content, const struct lm_adapter **out,
+                                   struct note *note)
 {
     struct place *victim = NULL;
     struct place *place = NULL;

@@ -23,8 +23,7 @@ void resident_adapters_destroy(struct resident_adapters *adapters);
  * all places are in use. Others: as lineage_adapter_load. */
 MUST_USE enum err resident_adapters_acquire(struct resident_adapters *adapters,
                                             const struct lineage_base *base,
-                                            const struct lineage_blobs *blobs,
-                                            const struct digest *content,
+                                            struct blob_store *blobs, const struct digest *content,
                                             const struct lm_adapter **out, struct note *note);
 void resident_adapters_release(struct resident_adapters *adapters,
                                const struct lm_adapter *adapter);

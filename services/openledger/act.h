@@ -52,9 +52,6 @@ MUST_USE enum err act_publish_version(struct cli *cli, const struct key_pair *ke
                                       const char *datanet,
                                       const Openledger__V1__PublishVersion **out_version);
 
-/* Does the path end in .gguf: a model in one file? */
-bool act_is_gguf(const char *path);
-
 /* Puts a Hugging Face folder or a GGUF file into the blob folder and registers it as a base model. */
 struct act_model {
     const char *name, *folder, *blob_folder, *licence;

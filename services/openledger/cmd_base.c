@@ -9,15 +9,12 @@
 #include "services/openledger/output.h"
 #include "services/openledger/pretrain_data.h"
 #include "shared/base/hex.h"
-#include "shared/blob/blob.h"
-#include "shared/gguf/gguf.h"
 #include "shared/json/json.h"
+#include "shared/lineage/bundle.h"
 #include "shared/lineage/lineage.h"
 #include "shared/lm/gradient.h"
-#include "shared/lm/weights.h"
 #include "shared/lm/windows.h"
 #include "shared/platform/pool.h"
-#include "shared/token/tokenizer_gguf.h"
 
 static int finish(struct cli *cli, struct key_pair *keys, enum err err, const char *what)
 {
@@ -43,9 +40,9 @@ static int model_register(int argc, char **argv)
     static const struct cli_spec SPEC = {
         .name = "openledger model register",
         .usage = "NAME FOLDER|FILE.gguf",
-        .about =
-            "Stores a Hugging Face folder, or one GGUF file, as one object and registers it as a\n"
-            "base model.",
+        .about = "Stores a Hugging Face folder (sharded or not), or one GGUF file, and registers "
+                 "it as a\n"
+                 "base model. A run that was cut off goes on where it stopped.",
         .settings = SETTINGS,
         .count = sizeof SETTINGS / sizeof *SETTINGS,
         .positional_min = 2,
@@ -109,10 +106,7 @@ struct found {
 };
 
 struct evaluation {
-    const char *path;                      /* a folder or one GGUF file */
-    struct buf config, weights, tokenizer; /* a GGUF is all in weights */
-    struct lm_file files[2];
-    uint32_t file_count;
+    struct lineage_bundle *bundle;
     struct pretrain_data heldout;
     struct lm_windows windows;
     struct lm_example *examples; /* [count] */
@@ -121,56 +115,31 @@ struct evaluation {
     struct pool *pool;
 };
 
-static enum err folder_read(struct evaluation *run, struct note *note)
-{
-    const struct {
-        const char *name;
-        struct buf *out;
-    } parts[] = {{"config.json", &run->config},
-                 {"model.safetensors", &run->weights},
-                 {"tokenizer.json", &run->tokenizer}};
-    enum err err = ERR_OK;
-    for (uint32_t i = 0; i < 3 && err == ERR_OK; i++) {
-        char path[FILE_PATH_SIZE];
-        err = file_path(path, "%s/%s", run->path, parts[i].name);
-        err = err != ERR_OK ? err : file_read(path, parts[i].out, note);
-        if (i < 2) {
-            run->files[i] = (struct lm_file){parts[i].name, buf_bytes(parts[i].out)};
-            run->file_count = i + 1;
-        }
-    }
-    return err;
-}
-
-static enum err gguf_read(struct evaluation *run, struct note *note)
-{
-    struct gguf gguf = {0};
-    enum err err = file_read(run->path, &run->weights, note);
-    err = err != ERR_OK ? err : gguf_init(&gguf, buf_bytes(&run->weights), note);
-    err = err != ERR_OK ? err : lm_tokenizer_from_gguf(&gguf, &run->tokenizer, note);
-    gguf_deinit(&gguf);
-    run->files[0] = (struct lm_file){LINEAGE_GGUF, buf_bytes(&run->weights)};
-    run->file_count = 1;
-    return err;
-}
-
-static enum err evaluation_open(struct evaluation *run, const char *heldout, uint32_t windows_max,
-                                struct note *note)
+/* Maps the model, makes the text into ids with its tokenizer. */
+static enum err evaluation_read(struct evaluation *run, const char *path, const char *heldout,
+                                struct lm_config *out_config, struct note *note)
 {
     struct lm_weights weights = {0};
-    enum err err = act_is_gguf(run->path) ? gguf_read(run, note) : folder_read(run, note);
-    err = err != ERR_OK ? err : lm_weights_init(&weights, run->files, run->file_count, note);
-    struct lm_config config = weights.config;
+    struct bytes tokenizer = {0};
+    struct buf made;
+    buf_init(&made, LM_TOKENIZER_FILE_MAX);
+    enum err err = lineage_bundle_map(path, &run->bundle, note);
+    err = err ? err : lineage_bundle_tokenizer(run->bundle, &made, &tokenizer, note);
+    err = err ? err : lm_weights_init(&weights, run->bundle->files, run->bundle->count, note);
+    err = err ? err : pretrain_data_read(&run->heldout, heldout, tokenizer, note);
+    *out_config = weights.config;
     lm_weights_deinit(&weights);
-    err = err != ERR_OK
-              ? err
-              : pretrain_data_read(&run->heldout, heldout, buf_bytes(&run->tokenizer), note);
+    buf_deinit(&made);
+    return err;
+}
+
+static enum err evaluation_open(struct evaluation *run, const char *path, const char *heldout,
+                                uint32_t windows_max, struct note *note)
+{
+    struct lm_config config;
+    enum err err = evaluation_read(run, path, heldout, &config, note);
     if (err != ERR_OK) {
         return err;
-    }
-    if (run->heldout.vocab > config.vocab) {
-        return note_set(note, ERR_INVALID, "the tokenizer has %u ids, the model %u",
-                        run->heldout.vocab, config.vocab);
     }
     uint32_t context =
         config.context < EVALUATE_CONTEXT_MAX ? config.context : EVALUATE_CONTEXT_MAX;
@@ -201,22 +170,18 @@ static void evaluation_close(struct evaluation *run)
     free(run->examples);
     lm_windows_deinit(&run->windows);
     pretrain_data_deinit(&run->heldout);
-    buf_deinit(&run->weights);
-    buf_deinit(&run->config);
-    buf_deinit(&run->tokenizer);
+    lineage_bundle_close(run->bundle);
 }
 
 static enum err evaluate(struct evaluation *run, enum lm_precision precision, struct found *out,
                          struct note *note)
 {
-    struct lm_model *model = NULL;
-    struct lm_load how = {.precision = precision, .serve_only = true};
-    enum err err = lm_model_open(run->files, run->file_count, &how, &model, note);
-    if (err != ERR_OK) {
-        return err;
-    }
-    err = lm_losses(model, NULL, run->examples, run->count, pool_parallel(run->pool), run->losses,
-                    NULL, note);
+    struct lineage_base *base = NULL;
+    struct lineage_load how = {.precision = precision, .serve_only = true};
+    enum err err = lineage_base_build(run->bundle, &how, &base, note);
+    err = err ? err
+              : lm_losses(base->model, NULL, run->examples, run->count, pool_parallel(run->pool),
+                          run->losses, NULL, note);
     if (err == ERR_OK) {
         double sum = 0.0;
         uint64_t tokens = 0;
@@ -224,13 +189,11 @@ static enum err evaluate(struct evaluation *run, enum lm_precision precision, st
             sum += run->losses[i].sum_nll;
             tokens += run->losses[i].count;
         }
-        struct lm_profile profile = {.precision = precision,
-                                     .tokenizer_digest = run->heldout.tokenizer_digest};
-        sha256(bytes_of_text(LM_CHAT_TEMPLATE), &profile.template_digest);
-        *out = (struct found){.loss = sum / (double)tokens, .memory = lm_model_memory(model)};
-        lm_profile_id(&profile, &out->id);
+        *out = (struct found){.loss = sum / (double)tokens,
+                              .memory = lm_model_memory(base->model),
+                              .id = base->profile};
     }
-    lm_model_destroy(model);
+    lineage_base_destroy(base);
     return err;
 }
 
@@ -299,11 +262,9 @@ static int model_evaluate(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    struct evaluation run = {.path = settings_positional(cli.settings, 0)};
-    buf_init(&run.config, LM_CONFIG_SIZE_MAX);
-    buf_init(&run.weights, BLOB_SIZE_MAX);
-    buf_init(&run.tokenizer, LM_TOKENIZER_FILE_MAX);
-    enum err err = evaluation_open(&run, settings_positional(cli.settings, 1),
+    struct evaluation run = {.count = 0};
+    enum err err = evaluation_open(&run, settings_positional(cli.settings, 0),
+                                   settings_positional(cli.settings, 1),
                                    (uint32_t)settings_u64(cli.settings, "windows-max"), &cli.note);
     for (uint32_t i = LM_FP32; i < LM_PRECISION_COUNT && err == ERR_OK; i++) {
         err = evaluate(&run, (enum lm_precision)i, &found[i], &cli.note);

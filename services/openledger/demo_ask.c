@@ -276,19 +276,12 @@ enum err demo_ask_again(struct demo *demo, const struct demo_answer **out_answer
 
 /* ---- the control ---- */
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
 /* Measures the planted answer again from its opening and asks what the contributor would earn if rows
  * bore random names. */
 static enum err run_control(struct demo *demo, const struct demo_answer *answer,
                             const Openledger__V1__AdapterRecord *record, struct blob_store *blobs)
 {
     struct note *note = &demo->cli.note;
-    struct lineage_blobs source = {.get = get_blob, .context = blobs};
     struct lineage_base *base = NULL;
     struct lm_adapter *adapter = NULL;
     struct attrib_index *index = NULL;
@@ -307,10 +300,10 @@ static enum err run_control(struct demo *demo, const struct demo_answer *answer,
                        : cli_call(&demo->cli, "Gateway.GetOpening", &request.base, &opening);
     err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(record->model_content), &model);
     err = err != ERR_OK ? err : digest_from_bytes(ledger_bytes(record->attribution_index), &digest);
-    err = err != ERR_OK ? err : lineage_base_load(&source, &model, NULL, &base, note);
+    err = err != ERR_OK ? err : lineage_base_load(blobs, &model, NULL, &base, note);
     err = err != ERR_OK
               ? err
-              : lineage_adapter_load(&source, base, &answer->adapter->content, &adapter, note);
+              : lineage_adapter_load(blobs, base, &answer->adapter->content, &adapter, note);
     err = err != ERR_OK ? err : blob_get(blobs, &digest, &bytes, note);
     err = err != ERR_OK ? err : attrib_index_load(buf_bytes(&bytes), &index, note);
     if (err == ERR_OK) {

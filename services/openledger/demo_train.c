@@ -244,12 +244,6 @@ static enum err measure_own(struct demo_adapter *adapter, const struct lineage_b
     return err;
 }
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
 static enum err measure(struct demo *demo, const struct lineage_base *base,
                         struct lm_adapter *const *adapters, const struct parallel *parallel)
 {
@@ -336,10 +330,9 @@ enum err demo_measure_losses(struct demo *demo)
     }
     err =
         err != ERR_OK ? err : digest_from_bytes(ledger_bytes(models->models[0]->content), &content);
-    struct lineage_blobs source = {.get = get_blob, .context = blobs};
-    err = err != ERR_OK ? err : lineage_base_load(&source, &content, NULL, &base, note);
+    err = err != ERR_OK ? err : lineage_base_load(blobs, &content, NULL, &base, note);
     for (uint32_t i = 0; i < demo->adapter_count && err == ERR_OK; i++) {
-        err = lineage_adapter_load(&source, base, &demo->adapters[i].content, &adapters[i], note);
+        err = lineage_adapter_load(blobs, base, &demo->adapters[i].content, &adapters[i], note);
     }
     err = err != ERR_OK ? err : measure(demo, base, adapters, pool_parallel(pool));
     if (err == ERR_OK) {

@@ -9,6 +9,7 @@
 #include "shared/base/hex.h"
 #include "shared/ledger/rows.h"
 #include "shared/ledger/tx.h"
+#include "shared/lineage/bundle.h"
 #include "shared/merkle/merkle.h"
 
 /* A contribution's rows as leaf hashes, kept while versions are checked. */
@@ -254,7 +255,8 @@ static enum err named_check(struct run *run)
     }
     const struct ledger_model *model = NULL;
     while (err == ERR_OK && (model = ledger_next_model(run->ledger, model)) != NULL) {
-        err = object_get(run, &model->content, "base model's files", NULL, NULL);
+        err = lineage_bundle_check(run->blobs, &model->content, run->note);
+        err = err ? note_wrap(run->note, err, "base model %s", model->name) : ERR_OK;
     }
     const struct ledger_job *job = NULL;
     while (err == ERR_OK && (job = ledger_next_job(run->ledger, job)) != NULL) {

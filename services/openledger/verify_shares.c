@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/blob/blob.h"
+#include "shared/blob/blob_file.h"
 #include "shared/crypto/sha256.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
@@ -322,10 +322,13 @@ static void say(const struct verify_shares *shares, const char *what, uint32_t d
     }
 }
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
+/* The base's files come out of the store. */
+static bool on_loading(void *context, uint64_t done, uint64_t total)
 {
-    return blob_get(context, digest, out, note);
+    if (total > BLOB_SIZE_MAX) { /* a smaller one is there before a line is read */
+        say(context, "loading the base", (uint32_t)(done >> 20), (uint32_t)(total >> 20));
+    }
+    return true;
 }
 
 /* Says how two share sets differ, for people. */
@@ -388,12 +391,11 @@ static enum err rebuild(struct verify_shares *shares, const struct lineage_adapt
                         const struct lm_adapter *adapter, struct attrib_index **out,
                         struct note *note)
 {
-    struct lineage_blobs blobs = {.get = get_blob, .context = shares->blobs};
     struct buf bytes;
     struct digest digest;
     struct attrib_index *index = NULL;
     buf_init(&bytes, ATTRIB_INDEX_MAX);
-    enum err err = lineage_index_build(&blobs, origin, shares->base, adapter,
+    enum err err = lineage_index_build(shares->blobs, origin, shares->base, adapter,
                                        pool_parallel(shares->pool), NULL, NULL, &index, note);
     if (err == ERR_OK) {
         err = attrib_index_save(index, &bytes);
@@ -417,7 +419,6 @@ static enum err rebuild(struct verify_shares *shares, const struct lineage_adapt
 static enum err check_adapter(struct verify_shares *shares, const struct lineage_adapter *origin,
                               struct note *note)
 {
-    struct lineage_blobs blobs = {.get = get_blob, .context = shares->blobs};
     struct lm_adapter *adapter = NULL;
     struct attrib_index *index = NULL;
     enum err err = ERR_OK;
@@ -425,11 +426,12 @@ static enum err check_adapter(struct verify_shares *shares, const struct lineage
         !digest_equal(&shares->base->profile, &origin->model_profile)) {
         lineage_base_destroy(shares->base);
         shares->base = NULL;
-        struct lineage_load how = {.profile = &origin->model_profile};
-        err = lineage_base_load(&blobs, &origin->model_content, &how, &shares->base, note);
+        struct blob_progress loading = {.report = on_loading, .context = shares};
+        struct lineage_load how = {.profile = &origin->model_profile, .progress = &loading};
+        err = lineage_base_load(shares->blobs, &origin->model_content, &how, &shares->base, note);
     }
     if (err == ERR_OK) {
-        err = lineage_adapter_load(&blobs, shares->base, &origin->content, &adapter, note);
+        err = lineage_adapter_load(shares->blobs, shares->base, &origin->content, &adapter, note);
     }
     if (err == ERR_OK) {
         err = rebuild(shares, origin, adapter, &index, note);

@@ -10,6 +10,7 @@
 #include "services/trainer/trainer.h"
 #include "shared/base/check.h"
 #include "shared/base/log.h"
+#include "shared/blob/blob_file.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 #include "shared/platform/pool.h"
@@ -187,15 +188,37 @@ static bool stopping(struct runner *runner)
     return atomic_load(&runner->stop) || signals_stop_requested();
 }
 
+/* A sign of life to the queue, where one is due. */
+static void heartbeat(struct work *work, uint64_t now)
+{
+    if (now - work->heartbeat_ms >= RUNNER_HEARTBEAT_MS) {
+        work->heartbeat_ms = now;
+        bus_progress(work->message);
+    }
+}
+
+/* The base's files come out of the store. */
+static bool on_loading(void *context, uint64_t done, uint64_t total)
+{
+    struct work *work = context;
+    uint64_t now = clock_mono_ms();
+    heartbeat(work, now);
+    if (now - work->report_ms >= RUNNER_REPORT_MS) {
+        char detail[JOBS_DETAIL_SIZE];
+        work->report_ms = now;
+        (void)snprintf(detail, sizeof detail, "loading model: %llu of %llu MiB",
+                       (unsigned long long)done >> 20, (unsigned long long)total >> 20);
+        report(work, "claimed", NULL, detail);
+    }
+    return !stopping(work->runner);
+}
+
 static bool on_progress(void *context, const struct trainer_progress *progress)
 {
     struct work *work = context;
     uint64_t now = clock_mono_ms();
     work->tokens += progress->tokens;
-    if (now - work->heartbeat_ms >= RUNNER_HEARTBEAT_MS) {
-        work->heartbeat_ms = now;
-        bus_progress(work->message);
-    }
+    heartbeat(work, now);
     if (now - work->report_ms >= RUNNER_REPORT_MS || progress->step == progress->steps) {
         work->report_ms = now;
         report(work, "training", progress, "");
@@ -210,12 +233,6 @@ static enum err on_save(void *context, struct bytes checkpoint, struct note *not
 }
 
 /* ---- one job ------------------------------------------------------------------------------------ */
-
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
 
 /* Trains from the checkpoint if there is a good one, else from the start. */
 static enum err train(struct work *work, const struct trainer_job *job, struct trainer_output *out,
@@ -269,17 +286,18 @@ static enum err publish(struct work *work, const struct trainer_output *output, 
 static enum err do_job(struct work *work, struct note *note)
 {
     struct question *question = &work->question;
-    struct lineage_blobs blobs = {.get = get_blob,
-                                  .context = service_blobs(work->runner->options.service)};
+    struct blob_store *blobs = service_blobs(work->runner->options.service);
     struct lineage_base *base = NULL;
     struct lineage_rows rows = {.count = 0};
     struct trainer_output output = {.first_loss = 0.0};
     report(work, "claimed", NULL, "loading model and rows");
+    struct blob_progress progress = {.report = on_loading, .context = work};
     struct lineage_load how = {.profile = &question->model_profile,
-                               .kernels = work->runner->options.kernels};
-    enum err err = lineage_base_load(&blobs, &question->model_content, &how, &base, note);
+                               .kernels = work->runner->options.kernels,
+                               .progress = &progress};
+    enum err err = lineage_base_load(blobs, &question->model_content, &how, &base, note);
     if (err == ERR_OK) {
-        err = lineage_rows_load(&blobs, &question->plan, base, question->found.settings.context,
+        err = lineage_rows_load(blobs, &question->plan, base, question->found.settings.context,
                                 &rows, note);
     }
     if (err == ERR_OK) {

@@ -336,7 +336,7 @@ enum err trainer_run(const struct trainer_job *job, struct bytes checkpoint,
     }
     struct trainer_output output = {.first_loss = 0.0};
     buf_init(&output.transcript, TRAINER_TRANSCRIPT_MAX);
-    buf_init(&output.adapter, LINEAGE_OBJECT_MAX);
+    buf_init(&output.adapter, BLOB_SIZE_MAX);
     struct run run = {.job = job, .epoch = UINT64_MAX};
     buf_init(&run.steps, TRAINER_TRANSCRIPT_MAX);
     run.order = calloc(job->rows->trainable_count, sizeof *run.order);

@@ -49,6 +49,11 @@ void blob_close(struct blob_store *store)
     free(store);
 }
 
+const char *blob_store_folder(const struct blob_store *store)
+{
+    return store->folder;
+}
+
 /* Paths of an object and of its shard's folder. They fit: blob_open saw to it. */
 static void paths(const struct blob_store *store, const struct digest *digest,
                   char out_shard[FILE_PATH_SIZE], char out_path[FILE_PATH_SIZE])

@@ -25,6 +25,7 @@ struct blob_store;
 /* Opens or makes the folder. */
 MUST_USE enum err blob_open(const char *folder, struct blob_store **out_store, struct note *note);
 void blob_close(struct blob_store *store); /* NULL is fine */
+const char *blob_store_folder(const struct blob_store *store);
 
 /* Stores content durably and gives its name. ERR_LIMIT: above BLOB_SIZE_MAX, or disk full. */
 MUST_USE enum err blob_put(struct blob_store *store, struct bytes content,

@@ -6,21 +6,18 @@
 #include "openledger/v1/objects.pb-c.h"
 #include "shared/base/buf.h"
 #include "shared/crypto/sha256.h"
-#include "shared/gguf/gguf.h"
 #include "shared/ledger/tx.h"
+#include "shared/lineage/bundle.h"
 #include "shared/lineage/lineage.h"
-#include "shared/lm/weights.h"
-#include "shared/token/tokenizer_gguf.h"
 
-/* ModelFiles and AdapterFiles are one format: a list of NamedFile. */
-static enum err load_files(const struct lineage_blobs *blobs, const struct digest *content,
-                           Openledger__V1__ModelFiles **out, struct note *note)
+static enum err load_files(struct blob_store *blobs, const struct digest *content,
+                           Openledger__V1__AdapterFiles **out, struct note *note)
 {
     struct buf data;
-    buf_init(&data, LINEAGE_OBJECT_MAX);
-    enum err err = blobs->get(blobs->context, content, &data, note);
+    buf_init(&data, BLOB_SIZE_MAX);
+    enum err err = blob_get(blobs, content, &data, note);
     if (err == ERR_OK) {
-        *out = openledger__v1__model_files__unpack(NULL, data.size, data.data);
+        *out = openledger__v1__adapter_files__unpack(NULL, data.size, data.data);
         if (*out == NULL) {
             char text[DIGEST_TEXT_SIZE];
             err = note_set(note, ERR_INVALID, "%s is no bundle of files",
@@ -31,7 +28,7 @@ static enum err load_files(const struct lineage_blobs *blobs, const struct diges
     return err;
 }
 
-static enum err find_file(const Openledger__V1__ModelFiles *files, const char *name,
+static enum err find_file(const Openledger__V1__AdapterFiles *files, const char *name,
                           struct bytes *out, struct note *note)
 {
     for (size_t i = 0; i < files->n_files; i++) {
@@ -87,71 +84,20 @@ enum err lineage_backend(const char *name, const struct kernels **out, struct no
     return ERR_OK;
 }
 
-/* The bundle's tokenizer.json, or the one that a GGUF holds, written into made. */
-static enum err tokenizer_find(const Openledger__V1__ModelFiles *files, const struct lm_file *views,
-                               struct buf *made, struct bytes *out, struct note *note)
-{
-    struct gguf gguf = {0};
-    struct bytes config;
-    if (find_file(files, "config.json", &config, note) == ERR_OK) {
-        return find_file(files, "tokenizer.json", out, note);
-    }
-    uint32_t found = 0;
-    while (found < files->n_files && strcmp(views[found].name, LINEAGE_GGUF) != 0) {
-        found++;
-    }
-    if (found == files->n_files) {
-        return note_set(note, ERR_NOT_FOUND,
-                        "bundle of %zu files has no config.json and no " LINEAGE_GGUF,
-                        files->n_files);
-    }
-    enum err err = gguf_init(&gguf, views[found].data, note);
-    err = err == ERR_OK ? lm_tokenizer_from_gguf(&gguf, made, note) : err;
-    gguf_deinit(&gguf);
-    *out = buf_bytes(made);
-    return err;
-}
-
-/* Tokenizer, then weights under the precision that the profile says; out_tokenizer may lie in made. */
-static enum err base_open(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
-                          const struct lineage_load *how, struct buf *made,
-                          struct bytes *out_tokenizer, struct note *note)
-{
-    struct lm_file views[LM_FILES_MAX];
-    struct lm_load load = {.kernels = how->kernels, .serve_only = how->serve_only};
-    if (files->n_files > LM_FILES_MAX) {
-        return note_set(note, ERR_LIMIT, "bundle of %zu files, at most %u", files->n_files,
-                        LM_FILES_MAX);
-    }
-    for (size_t i = 0; i < files->n_files; i++) {
-        views[i] = (struct lm_file){
-            files->files[i]->name, bytes_of(files->files[i]->data.data, files->files[i]->data.len)};
-    }
-    enum err err = tokenizer_find(files, views, made, out_tokenizer, note);
-    if (err == ERR_OK) {
-        err = lm_tokenizer_load(*out_tokenizer, &base->tokenizer, note);
-    }
-    if (err == ERR_OK) {
-        err = precision_choose(how, *out_tokenizer, &load.precision, note);
-    }
-    return err == ERR_OK ? lm_model_open(views, (uint32_t)files->n_files, &load, &base->model, note)
-                         : err;
-}
-
-static enum err base_build(struct lineage_base *base, const Openledger__V1__ModelFiles *files,
-                           const struct lineage_load *how, struct note *note)
+/* Tokenizer, then weights under the precision that the profile says; made: room for a tokenizer. */
+static enum err base_fill(struct lineage_base *base, const struct lineage_bundle *bundle,
+                          const struct lineage_load *how, struct buf *made, struct note *note)
 {
     struct bytes tokenizer = {0};
-    struct buf made;
-    buf_init(&made, LM_TOKENIZER_FILE_MAX);
-    enum err err = base_open(base, files, how, &made, &tokenizer, note);
-    if (err == ERR_OK) {
-        profile_make(lm_model_precision(base->model), tokenizer, &base->profile);
-    }
-    buf_deinit(&made);
+    struct lm_load load = {.kernels = how->kernels, .serve_only = how->serve_only};
+    enum err err = lineage_bundle_tokenizer(bundle, made, &tokenizer, note);
+    err = err ? err : lm_tokenizer_load(tokenizer, &base->tokenizer, note);
+    err = err ? err : precision_choose(how, tokenizer, &load.precision, note);
+    err = err ? err : lm_model_open(bundle->files, bundle->count, &load, &base->model, note);
     if (err != ERR_OK) {
         return err;
     }
+    profile_make(lm_model_precision(base->model), tokenizer, &base->profile);
     const struct lm_config *shape = lm_model_config(base->model);
     if (lm_tokenizer_vocab(base->tokenizer) > shape->vocab) {
         return note_set(note, ERR_INVALID, "tokenizer has %u ids, the model %u",
@@ -161,26 +107,40 @@ static enum err base_build(struct lineage_base *base, const Openledger__V1__Mode
     return ERR_OK;
 }
 
-enum err lineage_base_load(const struct lineage_blobs *blobs, const struct digest *content,
-                           const struct lineage_load *how, struct lineage_base **out,
-                           struct note *note)
+static const struct lineage_load PLAIN = {0};
+
+enum err lineage_base_build(const struct lineage_bundle *bundle, const struct lineage_load *how,
+                            struct lineage_base **out, struct note *note)
 {
-    static const struct lineage_load PLAIN = {0};
-    Openledger__V1__ModelFiles *files = NULL;
-    enum err err = load_files(blobs, content, &files, note);
-    if (err != ERR_OK) {
-        return err;
-    }
     struct lineage_base *base = calloc(1, sizeof *base);
-    err = base == NULL ? ERR_NO_MEMORY : base_build(base, files, how == NULL ? &PLAIN : how, note);
-    openledger__v1__model_files__free_unpacked(files, NULL);
+    struct buf made;
+    buf_init(&made, LM_TOKENIZER_FILE_MAX);
+    enum err err = base == NULL ? ERR_NO_MEMORY
+                                : base_fill(base, bundle, how == NULL ? &PLAIN : how, &made, note);
+    buf_deinit(&made);
     if (err != ERR_OK) {
         lineage_base_destroy(base);
         return err;
     }
-    base->content = *content;
     *out = base;
     return ERR_OK;
+}
+
+enum err lineage_base_load(struct blob_store *blobs, const struct digest *content,
+                           const struct lineage_load *how, struct lineage_base **out,
+                           struct note *note)
+{
+    struct lineage_bundle *bundle = NULL;
+    struct lineage_base *base = NULL;
+    how = how == NULL ? &PLAIN : how;
+    enum err err = lineage_bundle_open(blobs, content, how->progress, &bundle, note);
+    err = err ? err : lineage_base_build(bundle, how, &base, note);
+    lineage_bundle_close(bundle);
+    if (err == ERR_OK) {
+        base->content = *content;
+        *out = base;
+    }
+    return err;
 }
 
 void lineage_base_destroy(struct lineage_base *base)
@@ -192,11 +152,11 @@ void lineage_base_destroy(struct lineage_base *base)
     }
 }
 
-enum err lineage_adapter_load(const struct lineage_blobs *blobs, const struct lineage_base *base,
+enum err lineage_adapter_load(struct blob_store *blobs, const struct lineage_base *base,
                               const struct digest *content, struct lm_adapter **out,
                               struct note *note)
 {
-    Openledger__V1__ModelFiles *files = NULL;
+    Openledger__V1__AdapterFiles *files = NULL;
     struct bytes config = {.size = 0};
     struct bytes weights = {.size = 0};
     enum err err = load_files(blobs, content, &files, note);
@@ -210,7 +170,7 @@ enum err lineage_adapter_load(const struct lineage_blobs *blobs, const struct li
     if (err == ERR_OK) {
         err = lm_adapter_import(base->model, config, weights, out, note);
     }
-    openledger__v1__model_files__free_unpacked(files, NULL);
+    openledger__v1__adapter_files__free_unpacked(files, NULL);
     return err;
 }
 
@@ -222,7 +182,7 @@ enum err lineage_adapter_pack(const struct lm_adapter *adapter, const char *base
     struct buf config;
     struct buf weights;
     buf_init(&config, LM_CONFIG_SIZE_MAX);
-    buf_init(&weights, LINEAGE_OBJECT_MAX);
+    buf_init(&weights, BLOB_SIZE_MAX);
     enum err err = lm_adapter_export(adapter, base_name, &config, &weights);
     if (err == ERR_OK) {
         Openledger__V1__NamedFile first = OPENLEDGER__V1__NAMED_FILE__INIT;

@@ -4,7 +4,7 @@
  * adapter and the same training examples, or nothing could be recomputed. Every object is checked
  * against what the ledger says of it; the dataset version's Merkle root is computed again.
  *
- * Pure: bytes come through lineage_blobs. Loaded things are immutable and usable from any thread. */
+ * Bytes come from a blob store. Loaded things are immutable and usable from any thread. */
 #pragma once
 
 #include <stdint.h>
@@ -14,6 +14,7 @@
 #include "shared/base/digest.h"
 #include "shared/base/err.h"
 #include "shared/base/note.h"
+#include "shared/blob/blob.h"
 #include "shared/ledger/ledger.h"
 #include "shared/lm/adapter.h"
 #include "shared/lm/model.h"
@@ -21,22 +22,13 @@
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
 
-#define LINEAGE_OBJECT_MAX (64U << 20) /* bytes of one object */
-#define LINEAGE_GGUF "model.gguf"      /* a base that is one GGUF file, tokenizer and all */
 #define LINEAGE_ROWS_MAX 65536U        /* rows of a version that can be trained on */
 #define LINEAGE_TOKENS_MAX (32U << 20) /* tokens of all rows together, after cutting */
-
-/* Where objects come from: get appends the object named digest to out, checked against its name.
- * blob_get() behind a context is all a service needs. */
-struct lineage_blobs {
-    enum err (*get)(void *context, const struct digest *digest, struct buf *out, struct note *note);
-    void *context;
-};
 
 /* ---- base model and adapter ----------------------------------------------------------------- */
 
 struct lineage_base {
-    struct digest content; /* of the ModelFiles blob */
+    struct digest content; /* of the ModelFiles blob; zero: not from a store */
     struct digest profile; /* arithmetic profile id, derived from what was loaded */
     struct lm_model *model;
     struct lm_tokenizer *tokenizer;
@@ -48,25 +40,30 @@ struct lineage_base {
 struct lineage_load {
     enum lm_precision
         precision; /* LM_STORED: what the profile says, without one what the file says */
-    const struct digest *profile;  /* the registered one, or NULL */
-    bool serve_only;               /* no gradients, half the memory */
-    const struct kernels *kernels; /* NULL: the best of this machine (all give the same bits) */
+    const struct digest *profile;   /* the registered one, or NULL */
+    bool serve_only;                /* no gradients, half the memory */
+    const struct kernels *kernels;  /* NULL: the best of this machine (all give the same bits) */
+    struct blob_progress *progress; /* of the files' bytes on their way from the store; or NULL */
 };
 
 /* What a service's setting `backend` names (kernels.h): "" is NULL above. ERR_INVALID, and why: no such
  * backend, or this machine cannot run it. */
 MUST_USE enum err lineage_backend(const char *name, const struct kernels **out, struct note *note);
 
-/* how: NULL for all zeros. ERR_NOT_FOUND: the blob, or a file in it, is missing. ERR_INVALID: not a
- * model, or not one that computes under the profile. */
-MUST_USE enum err lineage_base_load(const struct lineage_blobs *blobs, const struct digest *content,
+/* how: NULL for all zeros. ERR_INVALID: not a model, or not one that computes under the profile; and the
+ * errors of lineage_bundle_open(). */
+MUST_USE enum err lineage_base_load(struct blob_store *blobs, const struct digest *content,
                                     const struct lineage_load *how, struct lineage_base **out,
                                     struct note *note);
+/* The same of files that are at hand; the bundle is not needed afterwards. */
+struct lineage_bundle;
+MUST_USE enum err lineage_base_build(const struct lineage_bundle *bundle,
+                                     const struct lineage_load *how, struct lineage_base **out,
+                                     struct note *note);
 void lineage_base_destroy(struct lineage_base *base); /* NULL is fine */
 
 /* The adapter in an AdapterFiles blob; lm_adapter_destroy() it. */
-MUST_USE enum err lineage_adapter_load(const struct lineage_blobs *blobs,
-                                       const struct lineage_base *base,
+MUST_USE enum err lineage_adapter_load(struct blob_store *blobs, const struct lineage_base *base,
                                        const struct digest *content, struct lm_adapter **out,
                                        struct note *note);
 
@@ -118,8 +115,7 @@ struct lineage_rows {
  * cut to context + 1 tokens (context: at most the model's). ERR_INVALID / ERR_CORRUPT: an object
  * contradicts the ledger, or a row is not training data (permanent); ERR_NOT_FOUND: a blob is not
  * there (yet); ERR_LIMIT: past a bound above. */
-MUST_USE enum err lineage_rows_load(const struct lineage_blobs *blobs,
-                                    const struct lineage_plan *plan,
+MUST_USE enum err lineage_rows_load(struct blob_store *blobs, const struct lineage_plan *plan,
                                     const struct lineage_base *base, uint32_t context,
                                     struct lineage_rows *out, struct note *note);
 void lineage_rows_deinit(struct lineage_rows *rows); /* a zeroed one is fine */

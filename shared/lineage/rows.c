@@ -68,7 +68,7 @@ static const struct lineage_contribution *plan_find(const struct lineage_plan *p
 
 /* Everything that grows while rows are read. */
 struct loading {
-    const struct lineage_blobs *blobs;
+    struct blob_store *blobs;
     const struct lineage_plan *plan;
     const struct lm_chat *chat;
     uint32_t context;
@@ -77,13 +77,13 @@ struct loading {
     struct merkle_tree tree;
 };
 
-static enum err manifest_load(const struct lineage_blobs *blobs, const struct lineage_plan *plan,
+static enum err manifest_load(struct blob_store *blobs, const struct lineage_plan *plan,
                               Openledger__V1__DatasetVersion **out, struct note *note)
 {
     struct buf data;
-    buf_init(&data, LINEAGE_OBJECT_MAX);
+    buf_init(&data, BLOB_SIZE_MAX);
     Openledger__V1__DatasetVersion *manifest = NULL;
-    enum err err = blobs->get(blobs->context, &plan->manifest, &data, note);
+    enum err err = blob_get(blobs, &plan->manifest, &data, note);
     if (err == ERR_OK) {
         manifest = openledger__v1__dataset_version__unpack(NULL, data.size, data.data);
         bool fits = manifest != NULL && strcmp(manifest->datanet, plan->datanet) == 0 &&
@@ -123,7 +123,7 @@ static enum err contribution_load(const struct loading *loading,
     struct buf data;
     buf_init(&data, LEDGER_CONTRIBUTION_SIZE_MAX);
     Openledger__V1__Contribution *contribution = NULL;
-    enum err err = loading->blobs->get(loading->blobs->context, &known->content, &data, note);
+    enum err err = blob_get(loading->blobs, &known->content, &data, note);
     if (err == ERR_OK) {
         contribution = openledger__v1__contribution__unpack(NULL, data.size, data.data);
         if (contribution == NULL ||
@@ -234,7 +234,7 @@ static enum err load_all(struct loading *loading, const Openledger__V1__DatasetV
     return err;
 }
 
-enum err lineage_rows_load(const struct lineage_blobs *blobs, const struct lineage_plan *plan,
+enum err lineage_rows_load(struct blob_store *blobs, const struct lineage_plan *plan,
                            const struct lineage_base *base, uint32_t context,
                            struct lineage_rows *out, struct note *note)
 {

@@ -35,11 +35,10 @@ void lineage_adapter_deinit(struct lineage_adapter *adapter)
     lineage_plan_deinit(&adapter->plan);
 }
 
-enum err lineage_index_build(const struct lineage_blobs *blobs,
-                             const struct lineage_adapter *origin, const struct lineage_base *base,
-                             const struct lm_adapter *adapter, const struct parallel *parallel,
-                             attrib_progress_fn *progress, void *context, struct attrib_index **out,
-                             struct note *note)
+enum err lineage_index_build(struct blob_store *blobs, const struct lineage_adapter *origin,
+                             const struct lineage_base *base, const struct lm_adapter *adapter,
+                             const struct parallel *parallel, attrib_progress_fn *progress,
+                             void *context, struct attrib_index **out, struct note *note)
 {
     if (!digest_equal(&base->profile, &origin->model_profile)) {
         return note_set(note, ERR_INVALID,

@@ -31,7 +31,7 @@ void lineage_adapter_deinit(struct lineage_adapter *adapter); /* a zeroed one is
 
 /* Builds the index of an adapter from its objects. Errors as lineage_rows_load and
  * attrib_index_build. */
-MUST_USE enum err lineage_index_build(const struct lineage_blobs *blobs,
+MUST_USE enum err lineage_index_build(struct blob_store *blobs,
                                       const struct lineage_adapter *origin,
                                       const struct lineage_base *base,
                                       const struct lm_adapter *adapter,

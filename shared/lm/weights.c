@@ -13,10 +13,9 @@
 #include "shared/lm/weights_gguf.h"
 
 #define CONFIG "config.json"
-#define INDEX "model.safetensors.index.json"
 #define SINGLE "model.safetensors"
+#define SAFETENSORS ".safetensors"
 #define GGUF ".gguf"
-#define INDEX_SIZE_MAX (UINT32_C(16) << 20) /* bytes */
 
 static const struct lm_file *file_find(const struct lm_file *files, uint32_t count,
                                        const char *name)
@@ -27,6 +26,14 @@ static const struct lm_file *file_find(const struct lm_file *files, uint32_t cou
         }
     }
     return NULL;
+}
+
+/* Is there something before the end, too? */
+static bool ends_with(const char *name, const char *end)
+{
+    size_t size = strlen(name);
+    size_t end_size = strlen(end);
+    return size > end_size && strcmp(name + size - end_size, end) == 0;
 }
 
 static int by_name(const void *left, const void *right)
@@ -92,7 +99,82 @@ static enum err shard_open(struct lm_weights *weights, const struct lm_file *fil
     return err;
 }
 
-/* One walk over the index's weight_map: opens each shard when it is first named. */
+/* ---- the index of a sharded folder ---- */
+
+bool lm_file_name_ok(const char *name)
+{
+    size_t size = strlen(name);
+    if (size == 0 || size > LM_FILE_NAME_MAX || name[0] == '.') {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (name[i] <= ' ' || name[i] > '~' || name[i] == '/') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One walk over the index's weight_map, which says of each tensor which file holds it. */
+struct index_walk {
+    const char *names[LM_FILES_MAX]; /* met so far; the JSON's */
+    uint32_t count;
+    enum err (*visit)(void *context, const char *name);
+    void *context;
+    struct note *note;
+};
+
+static enum err index_member(void *argument, const char *tensor, const struct json *value)
+{
+    struct index_walk *walk = argument;
+    const char *name = json_as_text(value, "");
+    for (uint32_t i = 0; i < walk->count; i++) {
+        if (strcmp(walk->names[i], name) == 0) {
+            return ERR_OK;
+        }
+    }
+    if (!lm_file_name_ok(name) || !ends_with(name, SAFETENSORS)) {
+        return note_set(walk->note, ERR_INVALID,
+                        "tensor '%.80s' is in '%.80s', which is no file *" SAFETENSORS, tensor,
+                        name);
+    }
+    if (walk->count == LM_FILES_MAX) {
+        return note_set(walk->note, ERR_LIMIT, "more than %u files", LM_FILES_MAX);
+    }
+    walk->names[walk->count++] = name;
+    return walk->visit(walk->context, name);
+}
+
+static enum err index_parse(struct bytes text, struct json **out_root, const struct json **out_map,
+                            struct note *note)
+{
+    struct json *root = NULL;
+    enum err err = json_parse(text, LM_INDEX_SIZE_MAX, &root, note);
+    if (err == ERR_OK) {
+        err = json_get_object(root, "weight_map", out_map, note);
+    }
+    if (err != ERR_OK) {
+        json_destroy(root);
+        return err;
+    }
+    *out_root = root;
+    return ERR_OK;
+}
+
+enum err lm_index_each_file(struct bytes index_json,
+                            enum err (*visit)(void *context, const char *name), void *context,
+                            struct note *note)
+{
+    struct index_walk walk = {.visit = visit, .context = context, .note = note};
+    struct json *root = NULL;
+    const struct json *map = NULL;
+    enum err err = index_parse(index_json, &root, &map, note);
+    err = err ? err : json_each_member(map, index_member, &walk);
+    json_destroy(root);
+    return err == ERR_OK ? ERR_OK : note_wrap(note, err, LM_INDEX);
+}
+
+/* The weights of an index's files, opened in the order it first names them. */
 struct sharding {
     struct lm_weights *weights;
     const struct lm_file *files;
@@ -102,29 +184,27 @@ struct sharding {
     struct note *note;
 };
 
-static enum err shard_named(void *argument, const char *tensor, const struct json *value)
+static enum err sharding_open(void *context, const char *name)
+{
+    struct sharding *sharding = context;
+    const struct lm_file *file = file_find(sharding->files, sharding->file_count, name);
+    if (file == NULL) {
+        return note_set(sharding->note, ERR_INVALID, "there is no file '%.80s'", name);
+    }
+    sharding->opened[sharding->weights->shard_count] = file;
+    return shard_open(sharding->weights, file, sharding->note);
+}
+
+static enum err sharding_member(void *argument, const char *tensor, const struct json *value)
 {
     struct sharding *sharding = argument;
-    struct lm_weights *weights = sharding->weights;
     const char *name = json_as_text(value, "");
     uint32_t shard = 0;
-    while (shard < weights->shard_count && strcmp(sharding->opened[shard]->name, name) != 0) {
-        shard++;
+    while (strcmp(sharding->opened[shard]->name, name) != 0) {
+        shard++; /* every file that is named here is open */
     }
-    if (shard == weights->shard_count) {
-        const struct lm_file *file = file_find(sharding->files, sharding->file_count, name);
-        if (file == NULL) {
-            return note_set(sharding->note, ERR_INVALID,
-                            INDEX ": tensor '%.80s' is in no file '%.80s'", tensor, name);
-        }
-        sharding->opened[shard] = file;
-        enum err err = shard_open(weights, file, sharding->note);
-        if (err != ERR_OK) {
-            return err;
-        }
-    }
-    if (safetensors_find(&weights->shards[shard], tensor) == NULL) {
-        return note_set(sharding->note, ERR_INVALID, INDEX ": tensor '%.80s' is not in '%.80s'",
+    if (safetensors_find(&sharding->weights->shards[shard], tensor) == NULL) {
+        return note_set(sharding->note, ERR_INVALID, LM_INDEX ": tensor '%.80s' is not in '%.80s'",
                         tensor, name);
     }
     sharding->named += strstr(tensor, "rotary_emb.inv_freq") == NULL;
@@ -134,22 +214,16 @@ static enum err shard_named(void *argument, const char *tensor, const struct jso
 static enum err index_open(struct lm_weights *weights, const struct lm_file *files, uint32_t count,
                            struct bytes index, struct note *note)
 {
-    struct json *root = NULL;
-    const struct json *map = NULL;
     struct sharding sharding = {
         .weights = weights, .files = files, .file_count = count, .note = note};
-    enum err err = json_parse(index, INDEX_SIZE_MAX, &root, note);
-    if (err == ERR_OK) {
-        err = json_get_object(root, "weight_map", &map, note);
-    }
-    if (err != ERR_OK) {
-        json_destroy(root);
-        return note_wrap(note, err, INDEX);
-    }
-    err = json_each_member(map, shard_named, &sharding);
+    struct json *root = NULL;
+    const struct json *map = NULL;
+    enum err err = lm_index_each_file(index, sharding_open, &sharding, note);
+    err = err ? err : index_parse(index, &root, &map, note);
+    err = err ? err : json_each_member(map, sharding_member, &sharding);
     json_destroy(root);
     if (err == ERR_OK && sharding.named != weights->count) {
-        err = note_set(note, ERR_INVALID, INDEX " names %u tensors, its files hold %u",
+        err = note_set(note, ERR_INVALID, LM_INDEX " names %u tensors, its files hold %u",
                        sharding.named, weights->count);
     }
     return err;
@@ -159,7 +233,7 @@ static enum err folder_open(struct lm_weights *weights, const struct lm_file *fi
                             struct note *note)
 {
     const struct lm_file *config = file_find(files, count, CONFIG);
-    const struct lm_file *index = file_find(files, count, INDEX);
+    const struct lm_file *index = file_find(files, count, LM_INDEX);
     const struct lm_file *single = file_find(files, count, SINGLE);
     enum err err = lm_config_parse(config->data, &weights->config, note);
     if (err != ERR_OK) {
@@ -173,7 +247,7 @@ static enum err folder_open(struct lm_weights *weights, const struct lm_file *fi
         return shard_open(weights, single, note);
     }
     if (index == NULL) {
-        return note_set(note, ERR_NOT_FOUND, "there is no " SINGLE " and no " INDEX);
+        return note_set(note, ERR_NOT_FOUND, "there is no " SINGLE " and no " LM_INDEX);
     }
     return index_open(weights, files, count, index->data, note);
 }
@@ -186,8 +260,7 @@ static enum err gguf_open(struct lm_weights *weights, const struct lm_file *file
 {
     const struct lm_file *file = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        size_t size = strlen(files[i].name);
-        if (size < sizeof GGUF || strcmp(files[i].name + size - strlen(GGUF), GGUF) != 0) {
+        if (!ends_with(files[i].name, GGUF)) {
             continue;
         }
         if (file != NULL) {

@@ -19,7 +19,10 @@
 struct note;
 struct safetensors;
 
-#define LM_FILES_MAX 256U /* files in a folder */
+#define LM_FILES_MAX 256U     /* files in a folder */
+#define LM_FILE_NAME_MAX 255U /* bytes of a file's name */
+#define LM_INDEX "model.safetensors.index.json"
+#define LM_INDEX_SIZE_MAX (UINT32_C(16) << 20) /* bytes of it */
 
 /* One file of a folder: its name without a path, and its bytes. */
 struct lm_file {
@@ -57,6 +60,15 @@ struct lm_weights {
 MUST_USE enum err lm_weights_init(struct lm_weights *out, const struct lm_file *files,
                                   uint32_t count, struct note *note);
 void lm_weights_deinit(struct lm_weights *weights);
+
+/* Calls visit once for each file that an index.json names, until one fails. ERR_INVALID: not an index, or
+ * a name that is no plain file's; ERR_LIMIT: more than LM_FILES_MAX. */
+MUST_USE enum err lm_index_each_file(struct bytes index_json,
+                                     enum err (*visit)(void *context, const char *name),
+                                     void *context, struct note *note);
+
+/* Is this the plain name of a file: printable, without '/', not hidden, of at most LM_FILE_NAME_MAX? */
+bool lm_file_name_ok(const char *name);
 
 /* The tensor of that name, or NULL. */
 const struct lm_view *lm_weights_find(const struct lm_weights *weights, const char *name);

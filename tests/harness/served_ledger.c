@@ -9,6 +9,7 @@
 #include "openledger/v1/objects.pb-c.h"
 #include "openledger/v1/services.pb-c.h"
 #include "shared/base/check.h"
+#include "shared/lineage/bundle.h"
 #include "shared/lineage/lineage.h"
 #include "shared/platform/clock.h"
 #include "shared/platform/file.h"
@@ -138,42 +139,6 @@ static void call_thread(void *argument)
 
 /* ---- what is on the ledger ----------------------------------------------------------------------- */
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
-static struct digest put_base(struct served_ledger *ledger)
-{
-    static char names[3][32] = {"config.json", "model.safetensors", "tokenizer.json"};
-    struct buf data[3], packed;
-    Openledger__V1__NamedFile files[3];
-    Openledger__V1__NamedFile *list[3];
-    struct digest digest;
-    for (size_t i = 0; i < 3; i++) {
-        char path[FILE_PATH_SIZE];
-        buf_init(&data[i], BLOB_SIZE_MAX);
-        must(file_path(path, "%s/%s", ledger->model_folder, names[i]));
-        must(file_read(path, &data[i], NULL));
-        openledger__v1__named_file__init(&files[i]);
-        files[i].name = names[i];
-        files[i].data = ledger_binary(data[i].data, data[i].size);
-        list[i] = &files[i];
-    }
-    Openledger__V1__ModelFiles model = OPENLEDGER__V1__MODEL_FILES__INIT;
-    model.files = list;
-    model.n_files = 3;
-    buf_init(&packed, BLOB_SIZE_MAX);
-    must(ledger_pack(&model.base, &packed));
-    must(blob_put(ledger->blobs, buf_bytes(&packed), &digest, NULL));
-    buf_deinit(&packed);
-    for (size_t i = 0; i < 3; i++) {
-        buf_deinit(&data[i]);
-    }
-    return digest;
-}
-
 /* An adapter that leaves the base as it is (B = 0). */
 static struct digest put_adapter(struct served_ledger *ledger, const struct lineage_base *base)
 {
@@ -205,10 +170,10 @@ static struct digest put_adapter(struct served_ledger *ledger, const struct line
 static void publish_stories(struct served_ledger *ledger)
 {
     struct world *world = ledger->world;
-    struct lineage_blobs from = {.get = get_blob, .context = ledger->blobs};
     struct lineage_base *base;
-    struct digest content = put_base(ledger);
-    must(lineage_base_load(&from, &content, NULL, &base, NULL));
+    struct digest content;
+    must(lineage_bundle_put(ledger->blobs, ledger->model_folder, NULL, &content, NULL));
+    must(lineage_base_load(ledger->blobs, &content, NULL, &base, NULL));
     struct digest adapter = put_adapter(ledger, base);
     Openledger__V1__RegisterModel model = OPENLEDGER__V1__REGISTER_MODEL__INIT;
     model.name = text("stories");

@@ -7,31 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "openledger/v1/objects.pb-c.h"
 #include "services/lora-gateway/engine.h"
 #include "shared/base/hex.h"
-#include "shared/ledger/tx.h"
+#include "shared/crypto/sha256.h"
+#include "shared/lineage/bundle.h"
 #include "shared/platform/mailbox.h"
 #include "tests/harness/folder.h"
+#include "tests/harness/model_folder.h"
 #include "tests/harness/seed.h"
 
 #define ADAPTERS 4
 #define JOBS 14
 #define WAIT_MS 60000
 
-static const char *model_file(const char *name)
+static const char *model_folder(void)
 {
     static char path[FILE_PATH_SIZE];
     const char *folder = getenv("OPENLEDGER_TEST_DATA");
-    ck_assert_uint_eq(
-        file_path(path, "%s/stories260K/%s", folder != NULL ? folder : "../shared/data", name),
-        ERR_OK);
+    ck_assert_uint_eq(file_path(path, "%s/stories260K", folder != NULL ? folder : "../shared/data"),
+                      ERR_OK);
     return path;
 }
 
 static bool have_model(void)
 {
-    if (!file_exists(model_file("config.json"))) {
+    if (!file_exists(model_folder())) {
         puts("SKIP: the stories260K model is not there");
         return false;
     }
@@ -77,49 +77,10 @@ static void on_done(void *context, struct engine_job *job)
     ck_assert_uint_eq(mailbox_post(stage->done, job), ERR_OK);
 }
 
-static enum err get_blob(void *context, const struct digest *digest, struct buf *out,
-                         struct note *note)
-{
-    return blob_get(context, digest, out, note);
-}
-
-static void put_message(struct stage *stage, const ProtobufCMessage *message, struct digest *out)
-{
-    struct buf data;
-    buf_init(&data, BLOB_SIZE_MAX);
-    ck_assert_uint_eq(ledger_pack(message, &data), ERR_OK);
-    ck_assert_uint_eq(blob_put(stage->blobs, buf_bytes(&data), out, NULL), ERR_OK);
-    buf_deinit(&data);
-}
-
-static void put_base(struct stage *stage)
-{
-    static char names[3][32] = {"config.json", "model.safetensors", "tokenizer.json"};
-    struct buf data[3];
-    Openledger__V1__NamedFile files[3];
-    Openledger__V1__NamedFile *list[3];
-    for (size_t i = 0; i < 3; i++) {
-        buf_init(&data[i], BLOB_SIZE_MAX);
-        ck_assert_uint_eq(file_read(model_file(names[i]), &data[i], NULL), ERR_OK);
-        openledger__v1__named_file__init(&files[i]);
-        files[i].name = names[i];
-        files[i].data = ledger_binary(data[i].data, data[i].size);
-        list[i] = &files[i];
-    }
-    Openledger__V1__ModelFiles model = OPENLEDGER__V1__MODEL_FILES__INIT;
-    model.files = list;
-    model.n_files = 3;
-    put_message(stage, &model.base, &stage->base);
-    for (size_t i = 0; i < 3; i++) {
-        buf_deinit(&data[i]);
-    }
-}
-
 static void put_adapters(struct stage *stage)
 {
-    struct lineage_blobs blobs = {.get = get_blob, .context = stage->blobs};
     struct lineage_base *base;
-    ck_assert_uint_eq(lineage_base_load(&blobs, &stage->base, NULL, &base, NULL), ERR_OK);
+    ck_assert_uint_eq(lineage_base_load(stage->blobs, &stage->base, NULL, &base, NULL), ERR_OK);
     for (uint32_t i = 0; i < ADAPTERS; i++) {
         struct lm_adapter_config config = {
             .rank = 2 + 2 * i, .alpha = 8.0F, .targets = LM_TARGETS_ALL};
@@ -163,17 +124,23 @@ static void open_engine(struct stage *stage, uint32_t sequences_max, uint32_t wo
     ck_assert_msg(stage->loaded_base != NULL, "%s", stage->load_note.text);
 }
 
-static struct stage *stage_open(void)
+/* In a test folder that is there. */
+static struct stage *stage_open_with(const char *folder)
 {
     struct stage *stage = calloc(1, sizeof *stage);
-    test_folder_make();
     stage->done = mailbox_create(64);
     stage->loaded = mailbox_create(4);
     atomic_store(&stage->gone_after, UINT32_MAX);
     ck_assert_uint_eq(blob_open(test_path("blobs"), &stage->blobs, NULL), ERR_OK);
-    put_base(stage);
+    ck_assert_uint_eq(lineage_bundle_put(stage->blobs, folder, NULL, &stage->base, NULL), ERR_OK);
     put_adapters(stage);
     return stage;
+}
+
+static struct stage *stage_open(void)
+{
+    test_folder_make();
+    return stage_open_with(model_folder());
 }
 
 static void stage_close(struct stage *stage)
@@ -310,6 +277,51 @@ START_TEST(test_story_stop_cancel_failure)
 }
 END_TEST
 
+/* A base in two shards of several chunks: loaded, served; not loaded when a chunk is gone. */
+START_TEST(test_sharded_base)
+{
+    struct lm_config config = model_folder_config(512, 1408, 4);
+    char folder[FILE_PATH_SIZE];
+    test_folder_make();
+    ck_assert_int_eq(file_path(folder, "%s/model", test_folder), ERR_OK);
+    model_folder_write(folder, &config, 2);
+    struct stage *stage = stage_open_with(folder);
+    open_engine(stage, 2, 2);
+    static struct request request;
+    struct engine_job *job = &request.job;
+    make_request(stage, 1, &request);
+    job->prompt_count = 20;
+    job->max_tokens = 8;
+    ck_assert_uint_eq(engine_submit(stage->engine, job), ERR_OK);
+    ck_assert_ptr_eq(next_done(stage), job);
+    ck_assert_msg(job->end == ENGINE_LENGTH, "%s", job->note.text);
+    ck_assert_uint_eq(job->id_count, 8);
+    engine_job_deinit(job);
+    engine_destroy(stage->engine);
+    stage->engine = NULL;
+
+    struct lineage_bundle *bundle = NULL;
+    struct digest chunk;
+    void *message;
+    ck_assert_int_eq(lineage_bundle_map(folder, &bundle, NULL), ERR_OK);
+    ck_assert_uint_gt(bundle->files[1].data.size, BLOB_CHUNK_SIZE);
+    sha256(bytes_of(bundle->files[1].data.data, BLOB_CHUNK_SIZE), &chunk);
+    lineage_bundle_close(bundle);
+    ck_assert_int_eq(blob_remove(stage->blobs, &chunk, NULL), ERR_OK);
+    ck_assert_int_eq(file_remove_tree(test_path("blobs/files"), NULL), ERR_OK);
+    const struct engine_options options = {.blobs = stage->blobs,
+                                           .sequences_max = 1,
+                                           .calls = {.context = stage, .loaded = on_loaded}};
+    ck_assert_uint_eq(engine_create(&options, &stage->engine, NULL), ERR_OK);
+    ck_assert_uint_eq(engine_load(stage->engine, &stage->base, NULL), ERR_OK);
+    ck_assert_uint_eq(mailbox_take(stage->loaded, WAIT_MS, &message), ERR_OK);
+    ck_assert_ptr_null(stage->loaded_base);
+    ck_assert_ptr_nonnull(strstr(
+        stage->load_note.text, "model-00001-of-00002.safetensors: chunk 1 of 2: no blob sha256:"));
+    stage_close(stage);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lora-gateway-engine");
@@ -317,6 +329,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, test_crowd_equals_alone);
     tcase_add_test(tests, test_story_stop_cancel_failure);
+    tcase_add_test(tests, test_sharded_base);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

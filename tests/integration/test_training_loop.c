@@ -221,7 +221,6 @@ static bool is_shared(void *argument)
 /* What the blobs give must be what was published. */
 static void check_derived(const struct lineage_base *base, const struct answer *answer)
 {
-    struct lineage_blobs source = {.get = get_blob, .context = blobs};
     struct lineage_adapter origin;
     struct lm_adapter *adapter;
     struct attrib_index *index;
@@ -229,8 +228,8 @@ static void check_derived(const struct lineage_base *base, const struct answer *
     struct buf bytes, set;
     struct digest digest;
     accepted(lineage_adapter_init(follow_ledger(follow), "adapter", &origin, &note));
-    accepted(lineage_adapter_load(&source, base, &origin.content, &adapter, &note));
-    accepted(lineage_index_build(&source, &origin, base, adapter, &parallel_serial, NULL, NULL,
+    accepted(lineage_adapter_load(blobs, base, &origin.content, &adapter, &note));
+    accepted(lineage_index_build(blobs, &origin, base, adapter, &parallel_serial, NULL, NULL,
                                  &index, &note));
     buf_init(&bytes, ATTRIB_INDEX_MAX);
     buf_init(&set, LINEAGE_SHARE_SET_MAX);
@@ -414,28 +413,27 @@ static void check_verifier(const struct lineage_base *base, const struct digest 
 }
 
 /* The registered profile says the precision; nobody else can. */
-static void check_precisions(const struct lineage_blobs *source)
+static void check_precisions(void)
 {
     struct lineage_base *base = NULL;
     struct lineage_load asked = {.precision = LM_INT8};
-    accepted(lineage_base_load(source, &model_content, &asked, &base, &note));
+    accepted(lineage_base_load(blobs, &model_content, &asked, &base, &note));
     struct digest int8 = base->profile;
     ck_assert(!digest_equal(&int8, &model_profile));
     lineage_base_destroy(base);
     struct lineage_load registered = {.profile = &int8, .serve_only = true};
-    accepted(lineage_base_load(source, &model_content, &registered, &base, &note));
+    accepted(lineage_base_load(blobs, &model_content, &registered, &base, &note));
     ck_assert_int_eq(lm_model_precision(base->model), LM_INT8);
     ck_assert(digest_equal(&base->profile, &int8));
     lineage_base_destroy(base);
     base = NULL;
     registered.precision = LM_BF16;
-    ck_assert_int_eq(lineage_base_load(source, &model_content, &registered, &base, &note),
+    ck_assert_int_eq(lineage_base_load(blobs, &model_content, &registered, &base, &note),
                      ERR_INVALID);
     ck_assert_ptr_nonnull(strstr(note.text, "registered under int8, not bf16"));
     struct digest unknown = {{1}};
     struct lineage_load foreign = {.profile = &unknown};
-    ck_assert_int_eq(lineage_base_load(source, &model_content, &foreign, &base, &note),
-                     ERR_INVALID);
+    ck_assert_int_eq(lineage_base_load(blobs, &model_content, &foreign, &base, &note), ERR_INVALID);
     ck_assert_ptr_null(base);
 }
 
@@ -464,11 +462,10 @@ START_TEST(test_from_rows_to_shares)
     publish_adapter(&first);
     ck_assert(until(has_index, NULL));
 
-    struct lineage_blobs source = {.get = get_blob, .context = blobs};
     struct lineage_base *base;
     struct answer answers[3];
-    accepted(lineage_base_load(&source, &model_content, NULL, &base, &note));
-    check_precisions(&source);
+    accepted(lineage_base_load(blobs, &model_content, NULL, &base, &note));
+    check_precisions();
     struct digest grant = open_lease();
     serve(base, &grant, 1, true, &answers[0]);
     tell("ol.openings.answer", &answers[0].message); /* at least once */

@@ -1,9 +1,12 @@
-/* test_blob.c - objects there and back, damage found, limits, several writers. */
-#include "shared/blob/blob.h"
+/* test_blob.c - objects there and back, damage found, limits, several writers; files in chunks. */
+#include "shared/blob/blob_file.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -155,6 +158,206 @@ START_TEST(test_many_processes_one_folder)
 }
 END_TEST
 
+/* ---- files in chunks ---- */
+
+enum { FILE_SIZE = 2 * BLOB_CHUNK_SIZE + 12345, CHUNKS = 3 };
+
+/* A file of random bytes at test_path("file"); the list of it. */
+static struct blob_file file_made(struct blob_store *store, uint8_t **out_data)
+{
+    struct blob_file file;
+    uint8_t *data = malloc(FILE_SIZE);
+    ck_assert_ptr_nonnull(data);
+    for (size_t i = 0; i + 8 <= FILE_SIZE; i += 8) {
+        uint64_t word = test_rand();
+        memcpy(data + i, &word, sizeof word);
+    }
+    memset(data + FILE_SIZE - 7, 0, 7);
+    struct bytes content = bytes_of(data, FILE_SIZE);
+    ck_assert_uint_eq(file_write_quick(test_path("file"), content, 0644, &note), ERR_OK);
+    ck_assert_uint_eq(blob_file_put(store, test_path("file"), NULL, &file, &note), ERR_OK);
+    ck_assert_uint_eq(file.size, FILE_SIZE);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        struct digest digest;
+        size_t at = (size_t)i * BLOB_CHUNK_SIZE;
+        size_t left = FILE_SIZE - at;
+        sha256(bytes_of(data + at, left < BLOB_CHUNK_SIZE ? left : BLOB_CHUNK_SIZE), &digest);
+        ck_assert(digest_equal(&digest, &file.chunks[i]));
+    }
+    *out_data = data;
+    return file;
+}
+
+static void expect_map(struct blob_store *store, const struct blob_file *file, const uint8_t *data)
+{
+    struct file_map map;
+    ck_assert_msg(blob_file_map(store, file, NULL, &map, &note) == ERR_OK, "%s", note.text);
+    ck_assert_uint_eq(map.size, FILE_SIZE);
+    ck_assert_int_eq(memcmp(map.data, data, FILE_SIZE), 0);
+    file_map_close(&map);
+}
+
+/* The one copy that there is. */
+static const char *copy_path(void)
+{
+    static char path[FILE_PATH_SIZE];
+    struct file_names names = {0};
+    ck_assert_uint_eq(file_list(test_path("blobs/files"), 10, &names, &note), ERR_OK);
+    ck_assert_uint_eq(names.count, 1);
+    ck_assert_uint_eq(file_path(path, "%s/blobs/files/%s", test_folder, names.items[0]), ERR_OK);
+    file_names_deinit(&names);
+    return path;
+}
+
+static bool stop_at_second(void *context, uint64_t done, uint64_t total)
+{
+    (void)context;
+    return done < total - 12345;
+}
+
+/* A fetch that was cut off goes on: chunks that are there are not asked for again. */
+START_TEST(test_file_resumes)
+{
+    test_folder_make();
+    struct blob_store *store = open_store();
+    struct file_map map;
+    uint8_t *data;
+    struct blob_file file = file_made(store, &data);
+    struct blob_progress progress = {.report = stop_at_second, .total = FILE_SIZE};
+    ck_assert_uint_eq(blob_file_map(store, &file, &progress, &map, &note), ERR_CANCELLED);
+    ck_assert_ptr_nonnull(strstr(note.text, "stopped after 16777216 of "));
+    ck_assert_uint_eq(blob_remove(store, &file.chunks[0], &note), ERR_OK);
+    ck_assert_uint_eq(blob_remove(store, &file.chunks[1], &note), ERR_OK);
+    expect_map(store, &file, data);
+    ck_assert_uint_eq(blob_remove(store, &file.chunks[2], &note), ERR_OK);
+    expect_map(store, &file, data); /* the copy alone is enough */
+    size_t count = 0;
+    ck_assert_uint_eq(blob_each(store, count_one, &count, &note), ERR_OK);
+    ck_assert_uint_eq(count, 0); /* copies are no objects */
+    ck_assert_uint_eq(file_remove(copy_path(), &note), ERR_OK);
+    ck_assert_uint_eq(blob_file_map(store, &file, NULL, &map, &note), ERR_NOT_FOUND);
+    ck_assert_ptr_nonnull(strstr(note.text, "chunk 1 of 3: no blob sha256:"));
+    blob_file_deinit(&file);
+    free(data);
+    blob_close(store);
+    test_folder_remove();
+}
+END_TEST
+
+/* Whatever was done to the copy, what is mapped is the file. */
+START_TEST(test_file_copy_is_mended)
+{
+    test_folder_make();
+    struct blob_store *store = open_store();
+    uint8_t *data;
+    struct blob_file file = file_made(store, &data);
+    expect_map(store, &file, data);
+    static const uint64_t SIZES[] = {0, 1, BLOB_CHUNK_SIZE, FILE_SIZE - 1, FILE_SIZE + 1};
+    for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
+        int fd = -1;
+        ck_assert_uint_eq(file_open(copy_path(), FILE_WRITE, &fd, &note), ERR_OK);
+        ck_assert_uint_eq(file_truncate(fd, SIZES[i], &note), ERR_OK);
+        file_close(fd);
+        expect_map(store, &file, data);
+    }
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        int fd = -1;
+        uint64_t at = (uint64_t)i * BLOB_CHUNK_SIZE + 77;
+        uint8_t byte = data[at] ^ 0x80;
+        ck_assert_uint_eq(file_open(copy_path(), FILE_WRITE, &fd, &note), ERR_OK);
+        ck_assert_uint_eq(file_write_at(fd, at, &byte, 1, &note), ERR_OK);
+        file_close(fd);
+        expect_map(store, &file, data);
+    }
+    blob_file_deinit(&file);
+    free(data);
+    blob_close(store);
+    test_folder_remove();
+}
+END_TEST
+
+static void expect_map_fails(struct blob_store *store, const struct blob_file *file, enum err err,
+                             const char *words)
+{
+    struct file_map map;
+    ck_assert_uint_eq(blob_file_map(store, file, NULL, &map, &note), err);
+    ck_assert_msg(strstr(note.text, words) != NULL, "%s", note.text);
+}
+
+static bool cut_source(void *context, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return truncate(context, BLOB_CHUNK_SIZE + 1) == 0;
+}
+
+/* Chunks that are objects, but not of the size they must have; a full disk; no file at all. */
+START_TEST(test_file_errors)
+{
+    test_folder_make();
+    struct blob_store *store = open_store();
+    uint8_t *data;
+    struct blob_file file = file_made(store, &data);
+    struct digest last = file.chunks[2];
+    struct blob_file ignored;
+    file.chunks[2] = file.chunks[1]; /* larger */
+    expect_map_fails(store, &file, ERR_LIMIT, "chunk 3 of 3");
+    ck_assert_uint_eq(blob_put(store, bytes_of(data, 5), &file.chunks[2], &note), ERR_OK);
+    expect_map_fails(store, &file, ERR_CORRUPT, "has 5 bytes, not 12345");
+    file.chunks[2] = last;
+    char path[FILE_PATH_SIZE];
+    ck_assert_uint_eq(file_path(path, "%s", test_path("file")), ERR_OK);
+    struct blob_progress cutting = {.report = cut_source, .context = path, .total = FILE_SIZE};
+    ck_assert_uint_eq(blob_file_put(store, path, &cutting, &ignored, &note), ERR_CONFLICT);
+    ck_assert_ptr_nonnull(strstr(note.text, "became shorter"));
+    ck_assert_uint_eq(blob_file_put(store, test_path("none"), NULL, &ignored, &note),
+                      ERR_NOT_FOUND);
+    ck_assert_uint_eq(file_write_quick(test_path("none"), bytes_of(data, 0), 0644, &note), ERR_OK);
+    ck_assert_uint_eq(blob_file_put(store, test_path("none"), NULL, &ignored, &note), ERR_INVALID);
+    ck_assert_uint_eq(file_remove_tree(test_path("blobs/files"), &note), ERR_OK);
+    struct rlimit limit = {.rlim_cur = BLOB_CHUNK_SIZE, .rlim_max = RLIM_INFINITY};
+    (void)signal(SIGXFSZ, SIG_IGN); /* as a full disk: no room beyond the first chunk */
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    expect_map_fails(store, &file, ERR_LIMIT, " needs 16789561 bytes: ");
+    limit.rlim_cur = RLIM_INFINITY;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    expect_map(store, &file, data);
+    blob_file_deinit(&file);
+    free(data);
+    blob_close(store);
+    test_folder_remove();
+}
+END_TEST
+
+/* An auditor may read the folder, not write to it. */
+START_TEST(test_file_of_a_read_only_store)
+{
+    test_folder_make();
+    struct blob_store *store = open_store();
+    uint8_t *data;
+    struct blob_file file = file_made(store, &data);
+    ck_assert_int_eq(chmod(test_folder, 0755), 0);
+    ck_assert_int_eq(chmod(test_path("blobs"), 0555), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (getuid() == 0) {
+            ck_assert_int_eq(setuid(65534), 0);
+        }
+        expect_map(store, &file, data);
+        _exit(0);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    ck_assert(!file_exists(test_path("blobs/files")));
+    ck_assert_int_eq(chmod(test_path("blobs"), 0755), 0);
+    blob_file_deinit(&file);
+    free(data);
+    blob_close(store);
+    test_folder_remove();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("blob");
@@ -163,6 +366,10 @@ int main(void)
     tcase_add_test(rules, test_put_get_each_remove);
     tcase_add_test(rules, test_damage);
     tcase_add_test(rules, test_many_processes_one_folder);
+    tcase_add_test(rules, test_file_resumes);
+    tcase_add_test(rules, test_file_copy_is_mended);
+    tcase_add_test(rules, test_file_errors);
+    tcase_add_test(rules, test_file_of_a_read_only_store);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

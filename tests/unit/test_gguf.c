@@ -1,14 +1,14 @@
 /* test_gguf.c - GGUF files: the same model as a folder to the bit, and hostile bytes by name. */
 #include "shared/gguf/gguf.h"
 
-#include "openledger/v1/objects.pb-c.h"
-#include "shared/ledger/tx.h"
+#include "shared/lineage/bundle.h"
 #include "shared/lineage/lineage.h"
 #include "shared/lm/engine.h"
 #include "shared/lm/session.h"
 #include "shared/lm/weights.h"
 #include "shared/token/tokenizer.h"
 #include "shared/token/tokenizer_gguf.h"
+#include "tests/harness/folder.h"
 #include "tests/harness/gguf_file.h"
 
 enum { ROWS = 40, VARIANTS = 5, TYPES = 4 };
@@ -483,27 +483,6 @@ END_TEST
 
 /* ---- a registered base ---- */
 
-static enum err bundle_get(void *context, const struct digest *digest, struct buf *out,
-                           struct note *note)
-{
-    (void)digest;
-    (void)note;
-    return buf_append_bytes(out, buf_bytes(context));
-}
-
-static void bundle_make(struct bytes data, const char *name, struct buf *out)
-{
-    Openledger__V1__ModelFiles bundle = OPENLEDGER__V1__MODEL_FILES__INIT;
-    Openledger__V1__NamedFile item = OPENLEDGER__V1__NAMED_FILE__INIT;
-    Openledger__V1__NamedFile *pointer = &item;
-    item.name = (char *)(uintptr_t)name;
-    item.data = ledger_binary(data.data, data.size);
-    bundle.files = &pointer;
-    bundle.n_files = 1;
-    buf_init(out, LINEAGE_OBJECT_MAX);
-    ck_assert_int_eq(ledger_pack(&bundle.base, out), ERR_OK);
-}
-
 /* One file is model and tokenizer; the profile that comes out is one that loads it again. */
 START_TEST(test_base_of_one_file)
 {
@@ -513,9 +492,9 @@ START_TEST(test_base_of_one_file)
     struct random_model random;
     struct gguf_file file;
     struct buf data;
-    struct buf bundle;
     struct note note = {0};
-    struct digest content = {{0}};
+    struct digest content;
+    struct blob_store *blobs = NULL;
     struct lineage_base *base = NULL;
     struct lineage_base *again = NULL;
     file_make(&file, &random, &config, GGUF_FILE_TYPE_Q8_0);
@@ -524,23 +503,24 @@ START_TEST(test_base_of_one_file)
     texts_put(&file, "tokenizer.ggml.tokens", TEXTS, 6);
     texts_put(&file, "tokenizer.ggml.merges", MERGES, 2);
     gguf_file_write(&file, &data);
-    bundle_make(buf_bytes(&data), LINEAGE_GGUF, &bundle);
-    struct lineage_blobs blobs = {.get = bundle_get, .context = &bundle};
-    enum err err = lineage_base_load(&blobs, &content, NULL, &base, &note);
+    test_folder_make();
+    ck_assert_int_eq(file_write_quick(test_path("any.gguf"), buf_bytes(&data), 0644, &note),
+                     ERR_OK);
+    ck_assert_int_eq(blob_open(test_path("blobs"), &blobs, &note), ERR_OK);
+    ck_assert_int_eq(lineage_bundle_put(blobs, test_path("any.gguf"), NULL, &content, &note),
+                     ERR_OK);
+    enum err err = lineage_base_load(blobs, &content, NULL, &base, &note);
     ck_assert_msg(err == ERR_OK, "%s", note.text);
     ck_assert_int_eq(lm_model_precision(base->model), LM_INT8);
     expect(base->tokenizer, "ab", (uint32_t[]){3}, 1);
     struct lineage_load registered = {.profile = &base->profile};
-    ck_assert_int_eq(lineage_base_load(&blobs, &content, &registered, &again, &note), ERR_OK);
+    ck_assert_int_eq(lineage_base_load(blobs, &content, &registered, &again, &note), ERR_OK);
     lineage_base_destroy(again);
     lineage_base_destroy(base);
-    buf_deinit(&bundle);
-    bundle_make(buf_bytes(&data), "other.gguf", &bundle);
-    ck_assert_int_eq(lineage_base_load(&blobs, &content, NULL, &base, &note), ERR_NOT_FOUND);
-    ck_assert_ptr_nonnull(strstr(note.text, LINEAGE_GGUF));
+    blob_close(blobs);
+    test_folder_remove();
     random_model_free(&random);
     gguf_file_deinit(&file);
-    buf_deinit(&bundle);
     buf_deinit(&data);
 }
 END_TEST
