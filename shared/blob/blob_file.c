@@ -73,7 +73,7 @@ enum err blob_file_put(struct blob_store *store, const char *path, struct blob_p
     }
     if (err == ERR_OK) {
         file.chunks = calloc((size_t)blob_chunk_count(file.size) + 1, sizeof *file.chunks);
-        memory = malloc(chunk_size(&file, 0));
+        memory = malloc(BLOB_CHUNK_SIZE);
         err = file.chunks == NULL || memory == NULL
                   ? ERR_NO_MEMORY
                   : chunks_put(store, fd, memory, progress, &file, note);
@@ -195,7 +195,7 @@ static enum err copy_fill(struct blob_store *store, const struct blob_file *file
 static enum err copy_map(struct blob_store *store, const struct blob_file *file, const char *path,
                          struct blob_progress *progress, struct file_map *out, struct note *note)
 {
-    struct copy copy = {.fd = -1, .chunk = malloc(chunk_size(file, 0))};
+    struct copy copy = {.fd = -1, .chunk = malloc(BLOB_CHUNK_SIZE)};
     struct file_map map = {.size = 0};
     enum err err = copy.chunk == NULL ? ERR_NO_MEMORY : copy_open(path, file->size, &copy, note);
     err = err ? err : copy_fill(store, file, &copy, progress, note);
