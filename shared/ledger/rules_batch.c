@@ -50,6 +50,9 @@ static enum err items_credit(struct step *step, struct bytes items, size_t count
             state_prefetch(step->state, &keys[i]);
         }
         for (size_t i = 0; i < some; i++) {
+            state_prefetch_record(step->state, STATE_ACCOUNT, &keys[i]);
+        }
+        for (size_t i = 0; i < some; i++) {
             found[i] = state_get_key(step->state, &keys[i]);
         }
         for (size_t i = 0; i < some && err == ERR_OK; i++) {

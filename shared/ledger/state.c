@@ -104,6 +104,15 @@ void state_prefetch(const struct state *state, const struct digest *key)
     table_prefetch(&state->table, key);
 }
 
+void state_prefetch_record(const struct state *state, enum state_kind kind,
+                           const struct digest *key)
+{
+    const void *leaf = table_likely(&state->table, key);
+    if (leaf != NULL) {
+        trie_fetch(leaf, sizeof(struct leaf) + record_size(kind));
+    }
+}
+
 const void *state_get_key(const struct state *state, const struct digest *key)
 {
     const struct leaf *leaf = table_get(&state->table, key);

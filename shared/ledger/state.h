@@ -130,8 +130,10 @@ struct state_path {
 
 /* The key of the record with the key fields of *probe, in table and trie. */
 void state_key(enum state_kind kind, const void *probe, struct digest *out_key);
-/* For many records at once: derive the keys, have the table's slots fetched, then get. */
+/* For many records at once: derive the keys, have the table's slots fetched, then the records, then get. */
 void state_prefetch(const struct state *state, const struct digest *key);
+void state_prefetch_record(const struct state *state, enum state_kind kind,
+                           const struct digest *key);
 const void *state_get_key(const struct state *state, const struct digest *key);
 /* Finds the way to key in the state as state_root() hashes it, and appends the found leaf's encoded
  * fields to out_record. ERR_NOT_FOUND: the state is empty. */

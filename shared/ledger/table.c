@@ -49,6 +49,20 @@ void table_prefetch(const struct table *table, const struct digest *key)
     }
 }
 
+const void *table_likely(const struct table *table, const struct digest *key)
+{
+    uint64_t head = table_head(key);
+    const struct table_segment *segment = &table->segments[segment_of(head)];
+    if (segment->capacity == 0) {
+        return NULL;
+    }
+    uint32_t at = home_of(segment, head);
+    while (segment->slots[at].item != NULL && segment->slots[at].head != head) {
+        at = (at + 1) & (segment->capacity - 1);
+    }
+    return segment->slots[at].item;
+}
+
 void *table_get(const struct table *table, const struct digest *key)
 {
     uint64_t head = table_head(key);

@@ -37,3 +37,5 @@ void table_deinit(struct table *table);                               /* the ite
 
 /* Asks the CPU to fetch what a table_get of this key will read first. */
 void table_prefetch(const struct table *table, const struct digest *key);
+/* The item that a table_get of this key will look at, itself unread; NULL: none. */
+const void *table_likely(const struct table *table, const struct digest *key);

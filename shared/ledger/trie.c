@@ -8,13 +8,19 @@
 #include "shared/ledger/records.h"
 #include "shared/ledger/table.h"
 
-enum { KEY_BITS = 8 * DIGEST_SIZE, HEAD_BITS = 64, PARALLEL_MIN = 512 };
+enum {
+    KEY_BITS = 8 * DIGEST_SIZE,
+    HEAD_BITS = 64,
+    PARALLEL_MIN = 512,
+    LEAF_FETCHED = 192, /* bytes of a record: an account's, and most others' */
+    WARM_MAX = 64       /* changes whose ways down are fetched from memory side by side */
+};
 
 struct trie_branch {
+    uint64_t head; /* of some key below: its bits before `bit` are all theirs */
+    uint16_t bit;  /* the first in which the two sides differ; 0 is the key's first */
     struct trie_node child[2];
     struct digest hash[2]; /* of the children */
-    uint64_t head;         /* of some key below: its bits before `bit` are all theirs */
-    uint16_t bit;          /* the first in which the two sides differ; 0 is the key's first */
 };
 
 static const struct trie_node NOTHING = {NULL, NULL};
@@ -194,6 +200,28 @@ static struct trie_node build(struct span span, /* NOLINT(misc-no-recursion) */
     return join(NULL, &fork, out_hash);
 }
 
+/* Fetches what an update of this subtree will read. In a large trie each step of a way down is a miss, and
+ * each must wait for the one before; but the ways of different changes need not wait for each other. */
+static void warm(struct trie_node top, struct span span)
+{
+    const struct trie_branch *at[WARM_MAX];
+    for (size_t i = 0; i < span.count; i++) {
+        const struct leaf *leaf = span.items[i].leaf;
+        at[i] = top.branch;
+        trie_fetch(leaf, sizeof *leaf + LEAF_FETCHED);
+    }
+    for (size_t left = span.count; left > 0;) {
+        left = 0;
+        for (size_t i = 0; i < span.count; i++) {
+            if (at[i] != NULL) {
+                at[i] = at[i]->child[bit_of(&span.items[i], at[i]->bit)].branch;
+                trie_fetch(at[i], at[i] == NULL ? 0 : sizeof *at[i]);
+                left++;
+            }
+        }
+    }
+}
+
 /* Node with the changes made. *hash: node's so far; becomes the result's. */
 static struct trie_node update(struct trie_node node, /* NOLINT(misc-no-recursion) */
                                struct span span, struct digest *hash)
@@ -215,9 +243,12 @@ static struct trie_node update(struct trie_node node, /* NOLINT(misc-no-recursio
         fork.bit = branch->bit;
         fork.head = branch->head;
         for (unsigned side = 0; side < 2; side++) {
+            struct span changes = side_of(span, split, side);
             fork.hash[side] = branch->hash[side];
-            fork.child[side] =
-                update(branch->child[side], side_of(span, split, side), &fork.hash[side]);
+            if (span.count > WARM_MAX && changes.count <= WARM_MAX) {
+                warm(branch->child[side], changes);
+            }
+            fork.child[side] = update(branch->child[side], changes, &fork.hash[side]);
         }
         return join(branch, &fork, hash);
     }
@@ -256,8 +287,18 @@ static void part_update(void *argument, uint32_t part)
     struct trie_change *items = work->sorted + work->begin[part];
     size_t count = work->begin[part + 1] - work->begin[part];
     qsort(items, count, sizeof *items, change_order);
+    if (count <= WARM_MAX) {
+        warm(work->trie->parts[part], (struct span){items, count});
+    }
     work->trie->parts[part] =
         update(work->trie->parts[part], (struct span){items, count}, &work->trie->hashes[part]);
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].leaf->dead) {
+            free(items[i].leaf);
+        } else {
+            items[i].leaf->changed = false;
+        }
+    }
 }
 
 static void changes_apply(struct trie *trie)
@@ -280,14 +321,6 @@ static void changes_apply(struct trie *trie)
         trie->change_count >= PARALLEL_MIN ? trie->parallel : &parallel_serial;
     parallel->run(parallel->context, TRIE_PARTS, part_update, &work);
     free(work.sorted);
-    for (size_t i = 0; i < trie->change_count; i++) {
-        struct leaf *leaf = trie->changes[i].leaf;
-        if (leaf->dead) {
-            free(leaf);
-        } else {
-            leaf->changed = false;
-        }
-    }
     trie->change_count = 0;
 }
 

@@ -57,5 +57,13 @@ const struct leaf *trie_path(const struct trie *trie, const struct digest *key,
                              struct state_path *out_path);
 void trie_deinit(struct trie *trie);
 
+/* Asks the CPU to fetch memory of the state. */
+static inline void trie_fetch(const void *from, size_t size)
+{
+    for (size_t at = 0; at < size; at += 64) { /* bytes of a cache line */
+        __builtin_prefetch((const char *)from + at);
+    }
+}
+
 unsigned trie_bit(const struct digest *key, uint16_t bit);
 void trie_leaf_hash(const struct leaf *leaf, struct digest *out_hash);
