@@ -391,9 +391,15 @@ struct group {
     uint64_t now_ms;
 };
 
+/* Submissions first, then the hashing of what those before them posted. */
 static void prepare_one(void *argument, uint32_t i)
 {
     struct group *group = argument;
+    size_t count = group->end - group->begin;
+    if (i >= count) {
+        ledger_hashing_task(group->settlement->ledger, i - (uint32_t)count);
+        return;
+    }
     struct settlement_submission *item = &group->items[group->begin + i];
     item->prepared = ledger_prepare_tx(&group->chain_id, item->signed_tx, &group->blobs);
 }
@@ -467,8 +473,10 @@ void settlement_submit_many(struct settlement *settlement, struct settlement_sub
     CHECK(count <= SETTLEMENT_GROUP_MAX);
     while (group.begin < count) {
         group.end = count - group.begin < part ? count : group.begin + part;
-        parallel_beside(settlement->parallel, (uint32_t)(group.end - group.begin), prepare_one,
-                        &group, sequence_prepared, &group);
+        uint32_t tasks =
+            (uint32_t)(group.end - group.begin) + ledger_hashing_take(settlement->ledger);
+        parallel_beside(settlement->parallel, tasks, prepare_one, &group, sequence_prepared,
+                        &group);
         group.begin = group.end;
     }
     sequence_prepared(&group);

@@ -10,10 +10,6 @@
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
 
-enum {
-    POSTING_MAX = 256
-}; /* bytes; account, reference, an amount of 39 digits, a reason of 31 bytes */
-
 static const char ENTRY_DOMAIN[] = "openledger/entry/v1"; /* its NUL is part of it */
 
 enum err ledger_create(struct bytes genesis, struct ledger **out_ledger, struct note *note)
@@ -23,6 +19,7 @@ enum err ledger_create(struct bytes genesis, struct ledger **out_ledger, struct 
         return ERR_NO_MEMORY;
     }
     buf_init(&ledger->genesis, LEDGER_GENESIS_MAX);
+    ledger->parallel = &parallel_serial;
     ledger->state = state_create();
     enum err err = genesis_load(ledger, genesis, note);
     if (err != ERR_OK) {
@@ -44,6 +41,7 @@ void ledger_destroy(struct ledger *ledger)
         return;
     }
     state_destroy(ledger->state);
+    postings_deinit(&ledger->postings);
     buf_deinit(&ledger->genesis);
     free(ledger->expiries);
     free(ledger);
@@ -244,6 +242,7 @@ static void sender_touch(struct step *step)
 
 static enum err tx_apply(struct step *step)
 {
+    CHECK(step->prepared != NULL); /* only a seal goes without */
     const Openledger__V1__TxBody *body = step->prepared->body;
     step->signed_tx = step->prepared->signed_tx;
     step->tx = step->prepared->tx;
@@ -300,11 +299,11 @@ static void header_make(struct step *step, const Openledger__V1__Entry *entry)
 {
     struct ledger *ledger = step->ledger;
     struct merkle_head entries;
-    struct merkle_head postings;
+    struct digest postings_root_now;
     struct merkle_head headers;
     struct digest state_root_now;
     merkle_tree_head(&ledger->entries, &entries);
-    merkle_tree_head(&ledger->postings, &postings);
+    postings_root(&ledger->postings, ledger->parallel, &postings_root_now);
     state_root(ledger->state, &state_root_now);
     Openledger__V1__BlockHeader header = OPENLEDGER__V1__BLOCK_HEADER__INIT;
     header.chain_id = ledger_binary(ledger->head.chain_id.bytes, DIGEST_SIZE);
@@ -314,7 +313,7 @@ static void header_make(struct step *step, const Openledger__V1__Entry *entry)
     header.first_index = ledger->head.sealed_index + 1;
     header.last_index = entry->index;
     header.entries_root = ledger_binary(entries.root.bytes, DIGEST_SIZE);
-    header.postings_root = ledger_binary(postings.root.bytes, DIGEST_SIZE);
+    header.postings_root = ledger_binary(postings_root_now.bytes, DIGEST_SIZE);
     header.state_root = ledger_binary(state_root_now.bytes, DIGEST_SIZE);
     header.previous = ledger_binary(ledger->head.header_hash.bytes, DIGEST_SIZE);
     struct buf *out = &step->effects->header;
@@ -328,22 +327,19 @@ static void header_make(struct step *step, const Openledger__V1__Entry *entry)
     ledger->head.height = entry->seal->height;
     ledger->head.sealed_index = entry->index;
     ledger->entries = (struct merkle_tree){0};
-    ledger->postings = (struct merkle_tree){0};
 }
 
 /* Puts a leg's posting into the effects and into the block's tree. */
 static void posting_add(struct step *step, uint32_t number)
 {
     struct buf *out = &step->effects->postings;
-    struct digest leaf;
     size_t begin = out->size;
     CHECK(buf_append_u16le(out, 0) == ERR_OK);
     CHECK(ledger_posting_encode(step->index, number, &step->effects->legs[number], out) == ERR_OK);
     size_t size = out->size - begin - 2;
     CHECK(size <= POSTING_MAX - 2);
     out->data[begin] = (uint8_t)size;
-    merkle_leaf(out->data + begin + 2, size, &leaf);
-    CHECK(merkle_tree_append(&step->ledger->postings, &leaf) == ERR_OK);
+    postings_add(&step->ledger->postings, bytes_of(out->data + begin, size + 2));
 }
 
 /* The entry is accepted: everything from here on cannot fail. */
@@ -540,7 +536,18 @@ enum err ledger_check(struct ledger *ledger, struct bytes signed_tx, uint64_t ti
 
 const struct parallel *ledger_parallel(struct ledger *ledger, const struct parallel *parallel)
 {
+    ledger->parallel = parallel;
     return state_parallel(ledger->state, parallel);
+}
+
+uint32_t ledger_hashing_take(struct ledger *ledger)
+{
+    return postings_take(&ledger->postings);
+}
+
+void ledger_hashing_task(struct ledger *ledger, uint32_t i)
+{
+    postings_hash(&ledger->postings, i);
 }
 
 enum err ledger_make_seal(const struct ledger *ledger, uint64_t time_ms, struct buf *out)

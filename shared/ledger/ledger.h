@@ -343,9 +343,15 @@ MUST_USE enum err ledger_sequence(struct ledger *ledger, const struct ledger_pre
 const struct digest *ledger_prepared_tx(const struct ledger_prepared *prepared);
 void ledger_prepared_destroy(struct ledger_prepared *prepared); /* NULL is fine */
 
-/* Whose cores compute the state root; borrowed. At first: the caller's thread alone. Returns who did before. */
+/* Whose cores compute a block's roots; borrowed. At first: the caller's thread alone. Returns who did before. */
 struct parallel;
 const struct parallel *ledger_parallel(struct ledger *ledger, const struct parallel *parallel);
+
+/* Postings are hashed at a block's end, or earlier beside the work of this thread: take says in how many tasks
+ * those so far can be; then ledger_hashing_task(i) runs once for each i below that, on any thread, while this
+ * one may apply transactions; all have returned before it applies a seal or takes again. */
+uint32_t ledger_hashing_take(struct ledger *ledger);
+void ledger_hashing_task(struct ledger *ledger, uint32_t i);
 
 /* Would this transaction, as the next entry at time_ms (raised to the last entry's), be applied? The
  * ledger stays as it is. Errors as ledger_apply. */

@@ -8,6 +8,7 @@
 #include "shared/ledger/evidence.h"
 #include "shared/ledger/governance.h"
 #include "shared/ledger/ledger.h"
+#include "shared/ledger/postings.h"
 #include "shared/ledger/stake.h"
 #include "shared/ledger/state.h"
 #include "shared/merkle/merkle.h"
@@ -24,8 +25,9 @@ struct ledger {
     char chain_name[LEDGER_NAME_MAX + 1];
     struct ledger_witnesses witnesses;
     struct ledger_head head;
-    struct merkle_tree entries;  /* of the block being built */
-    struct merkle_tree postings; /* likewise */
+    const struct parallel *parallel;
+    struct merkle_tree entries; /* of the block being built */
+    struct postings postings;   /* likewise */
     struct merkle_tree headers;
     struct expiry *expiries;
     size_t expiry_count, expiry_capacity;

@@ -22,6 +22,7 @@ struct ledger_replay {
     struct window windows[2];
     struct window *filling, *ready;
     uint64_t block_legs; /* since the last seal */
+    uint32_t hashing;    /* tasks of postings beside this turn's preparation */
     enum err err;
     struct note note;
 };
@@ -47,6 +48,10 @@ static void prepare_one(void *argument, uint32_t i)
 {
     struct ledger_replay *replay = argument;
     struct window *window = replay->filling;
+    if (i >= window->count) {
+        ledger_hashing_task(replay->options.ledger, i - (uint32_t)window->count);
+        return;
+    }
     window->prepared[i] = ledger_prepare_entry(&replay->chain_id, buf_bytes(&window->entries[i]),
                                                replay->options.blobs);
 }
@@ -76,7 +81,7 @@ static void apply_beside(void *argument)
     struct window *window = replay->ready;
     while (window->applied < window->count &&
            (window->prepared[window->applied]->signed_tx != NULL ||
-            replay->block_legs <= LARGE_BLOCK_LEGS)) {
+            (replay->hashing == 0 && replay->block_legs <= LARGE_BLOCK_LEGS))) {
         apply_one(replay, window);
     }
 }
@@ -87,8 +92,9 @@ static void turn(struct ledger_replay *replay)
     const struct ledger_replay_options *options = &replay->options;
     struct window *applied = replay->ready;
     const struct parallel *before = ledger_parallel(options->ledger, &parallel_serial);
-    parallel_beside(options->parallel, (uint32_t)replay->filling->count, prepare_one, replay,
-                    apply_beside, replay);
+    replay->hashing = ledger_hashing_take(options->ledger);
+    parallel_beside(options->parallel, (uint32_t)replay->filling->count + replay->hashing,
+                    prepare_one, replay, apply_beside, replay);
     (void)ledger_parallel(options->ledger, before);
     while (applied->applied < applied->count) {
         apply_one(replay, applied);

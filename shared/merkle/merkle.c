@@ -34,16 +34,17 @@ void merkle_leaf(const void *data, size_t data_size, struct digest *out_leaf)
 }
 
 /* A binary counter of perfect subtrees: after leaf i the edge holds one root per 1-bit of i + 1,
- * largest subtree first; each 1-bit of i carries, joining two subtrees of equal size. */
-static void append(struct merkle_tree *tree, const struct digest *leaf)
+ * largest subtree first; each 1-bit of i carries, joining two subtrees of equal size. A subtree of 2^level
+ * leaves counts as one, where no smaller subtree is on the edge. */
+static void append(struct merkle_tree *tree, uint32_t level, const struct digest *root)
 {
     uint32_t depth = (uint32_t)__builtin_popcountll(tree->leaf_count);
     CHECK(depth < MERKLE_PATH_MAX + 1);
-    tree->edge[depth++] = *leaf;
-    for (uint64_t carry = tree->leaf_count; (carry & 1) != 0; carry >>= 1, depth--) {
+    tree->edge[depth++] = *root;
+    for (uint64_t carry = tree->leaf_count >> level; (carry & 1) != 0; carry >>= 1, depth--) {
         merkle_node(&tree->edge[depth - 2], &tree->edge[depth - 1], &tree->edge[depth - 2]);
     }
-    tree->leaf_count++;
+    tree->leaf_count += UINT64_C(1) << level;
 }
 
 void merkle_head(struct merkle_leaves leaves, struct merkle_head *out_head)
@@ -54,19 +55,27 @@ void merkle_head(struct merkle_leaves leaves, struct merkle_head *out_head)
 
     struct merkle_tree tree = {.leaf_count = 0};
     for (uint64_t i = 0; i < leaves.count; i++) {
-        append(&tree, &leaves.items[i]);
+        append(&tree, 0, &leaves.items[i]);
     }
     merkle_tree_head(&tree, out_head);
 }
 
-enum err merkle_tree_append(struct merkle_tree *tree, const struct digest *leaf)
+enum err merkle_tree_append_subtree(struct merkle_tree *tree, uint32_t level,
+                                    const struct digest *root)
 {
+    CHECK(level <= MERKLE_PATH_MAX);
     CHECK(tree->leaf_count <= MERKLE_LEAF_MAX);
-    if (tree->leaf_count == MERKLE_LEAF_MAX) {
+    CHECK(tree->leaf_count % (UINT64_C(1) << level) == 0);
+    if (MERKLE_LEAF_MAX - tree->leaf_count < UINT64_C(1) << level) {
         return ERR_LIMIT;
     }
-    append(tree, leaf);
+    append(tree, level, root);
     return ERR_OK;
+}
+
+enum err merkle_tree_append(struct merkle_tree *tree, const struct digest *leaf)
+{
+    return merkle_tree_append_subtree(tree, 0, leaf);
 }
 
 void merkle_tree_head(const struct merkle_tree *tree, struct merkle_head *out_head)

@@ -92,5 +92,10 @@ struct merkle_tree {
 /* Adds one leaf hash (of merkle_leaf). ERR_LIMIT at MERKLE_LEAF_MAX. Costs 1 hash on average. */
 MUST_USE enum err merkle_tree_append(struct merkle_tree *tree, const struct digest *leaf);
 
+/* Adds 2^level leaves at once by the root of the tree over them. The leaves before must be a multiple of as many
+ * (CHECKed). ERR_LIMIT past MERKLE_LEAF_MAX. */
+MUST_USE enum err merkle_tree_append_subtree(struct merkle_tree *tree, uint32_t level,
+                                             const struct digest *root);
+
 /* The head at this moment: equals merkle_head() of all leaves so far. At most 32 hashes. */
 void merkle_tree_head(const struct merkle_tree *tree, struct merkle_head *out_head);

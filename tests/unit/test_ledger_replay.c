@@ -2,8 +2,10 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "openledger/v1/ledger.pb-c.h"
 #include "shared/base/check.h"
 #include "shared/ledger/replay.h"
+#include "shared/merkle/merkle.h"
 #include "shared/platform/pool.h"
 #include "tests/harness/ledger_world.h"
 
@@ -12,10 +14,36 @@ enum { TRANSFERS = 3 * LEDGER_REPLAY_ENTRIES + 7 };
 static struct world *world;
 static struct ledger_effects effects;
 static size_t applied;
+static struct merkle_tree postings; /* of the block so far, leaf by leaf */
+
+/* The header commits to the postings that effects told of, whoever hashed them. */
+static void postings_follow(void)
+{
+    struct bytes in = buf_bytes(&effects.postings);
+    uint16_t size;
+    struct bytes posting;
+    struct digest leaf;
+    while (bytes_take_u16le(&in, &size) == ERR_OK) {
+        ck_assert_int_eq(bytes_take(&in, size, &posting), ERR_OK);
+        merkle_leaf(posting.data, posting.size, &leaf);
+        ck_assert_int_eq(merkle_tree_append(&postings, &leaf), ERR_OK);
+    }
+    if (effects.kind == LEDGER_KIND_SEAL) {
+        struct merkle_head head;
+        merkle_tree_head(&postings, &head);
+        Openledger__V1__BlockHeader *header =
+            openledger__v1__block_header__unpack(NULL, effects.header.size, effects.header.data);
+        ck_assert_ptr_nonnull(header);
+        ck_assert_mem_eq(header->postings_root.data, head.root.bytes, DIGEST_SIZE);
+        openledger__v1__block_header__free_unpacked(header, NULL);
+        postings = (struct merkle_tree){.leaf_count = 0};
+    }
+}
 
 static enum err count_applied(void *context, struct bytes entry, struct note *note)
 {
     const size_t *stop_at = context;
+    postings_follow();
     ck_assert_uint_eq(entry.size, world->entries[applied].size);
     ck_assert_uint_eq(effects.index, applied + 1);
     applied++;
@@ -23,8 +51,8 @@ static enum err count_applied(void *context, struct bytes entry, struct note *no
                                                   : ERR_OK;
 }
 
-/* Replays the world's log into a new ledger on workers threads. */
-static enum err replay(uint32_t workers, size_t *stop_at, struct ledger **out_ledger,
+/* Replays the world's log into a new ledger on workers threads, up to *stop_at (a size_t) or, NULL, to its end. */
+static enum err replay(uint32_t workers, void *stop_at, struct ledger **out_ledger,
                        struct note *note)
 {
     struct pool *pool = pool_create(workers);
@@ -38,6 +66,7 @@ static enum err replay(uint32_t workers, size_t *stop_at, struct ledger **out_le
                                                   .applied = count_applied,
                                                   .context = stop_at};
     applied = 0;
+    postings = (struct merkle_tree){.leaf_count = 0};
     struct ledger_replay *replay = ledger_replay_begin(&options);
     enum err err = ERR_OK;
     for (size_t i = 0; i < world->entry_count && err == ERR_OK; i++) {
@@ -63,6 +92,8 @@ static void setup(void)
         ck_assert_int_eq(world_transfer(world, WORLD_PAYER, WORLD_DEV, "1"), ERR_OK);
     }
     ck_assert_int_eq(world_seal(world), ERR_OK);
+    ck_assert_int_eq(world_transfer(world, WORLD_PAYER, WORLD_DEV, "1"), ERR_OK);
+    ck_assert_int_eq(world_seal(world), ERR_OK); /* a small block behind a large one */
 }
 
 static void teardown(void)
@@ -74,7 +105,9 @@ static void teardown(void)
 START_TEST(same_state)
 {
     struct digest expected;
+    struct ledger_head expected_head;
     ledger_state_root(world->ledger, &expected);
+    ledger_head(world->ledger, &expected_head);
     for (uint32_t workers = 1; workers <= 3; workers++) {
         struct ledger *ledger = NULL;
         struct note note = {""};
@@ -86,6 +119,7 @@ START_TEST(same_state)
         ledger_head(ledger, &head);
         ck_assert(digest_equal(&root, &expected));
         ck_assert_uint_eq(head.index, world->entry_count);
+        ck_assert(digest_equal(&head.header_hash, &expected_head.header_hash));
         ledger_destroy(ledger);
     }
 }

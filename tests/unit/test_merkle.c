@@ -248,7 +248,44 @@ START_TEST(test_every_pair_of_sizes_is_consistent_and_damage_is_not)
 }
 END_TEST
 
+/* Leaves given in perfect subtrees, wherever one fits, make the tree of the leaves given one by one. */
+START_TEST(test_subtrees_make_the_same_tree)
+{
+    enum { COUNT = LEAF_COUNT };
+    struct merkle_leaves all = leaves_make(COUNT);
+    for (uint32_t most = 0; most <= 4; most++) {
+        struct merkle_tree tree = {.leaf_count = 0};
+        struct merkle_head head;
+        struct merkle_head part;
+        while (tree.leaf_count < COUNT) {
+            uint32_t level = (uint32_t)(test_rand() % (most + 1));
+            while (level > 0 && (tree.leaf_count % (UINT64_C(1) << level) != 0 ||
+                                 COUNT - tree.leaf_count < UINT64_C(1) << level)) {
+                level--;
+            }
+            merkle_head((struct merkle_leaves){all.items + tree.leaf_count, UINT64_C(1) << level},
+                        &part);
+            ck_assert_uint_eq(merkle_tree_append_subtree(&tree, level, &part.root), ERR_OK);
+            merkle_tree_head(&tree, &head);
+            struct digest root = model_root((struct merkle_leaves){all.items, tree.leaf_count});
+            ck_assert(digest_equal(&head.root, &root));
+        }
+    }
+    struct merkle_tree full = {.leaf_count = MERKLE_LEAF_MAX - 4};
+    ck_assert_uint_eq(merkle_tree_append_subtree(&full, 2, &all.items[0]), ERR_OK);
+    ck_assert_uint_eq(full.leaf_count, MERKLE_LEAF_MAX);
+    ck_assert_uint_eq(merkle_tree_append_subtree(&full, 2, &all.items[0]), ERR_LIMIT);
+}
+END_TEST
+
 /* Misuse by our own code aborts, in every build. */
+START_TEST(test_subtree_in_the_wrong_place_aborts)
+{
+    struct merkle_tree tree = {.leaf_count = 2};
+    ck_assert_uint_eq(merkle_tree_append_subtree(&tree, 2, &leaves_make(1).items[0]), ERR_OK);
+}
+END_TEST
+
 START_TEST(test_null_output_aborts)
 {
     merkle_head(leaves_make(1), NULL);
@@ -269,11 +306,13 @@ int main(void)
     tcase_add_test(rules, test_published_vectors);
     tcase_add_test(rules, test_every_size_matches_model_and_every_proof_verifies);
     tcase_add_test(rules, test_damaged_proof_never_verifies);
+    tcase_add_test(rules, test_subtrees_make_the_same_tree);
     tcase_add_test(rules, test_bounds);
     tcase_add_test(rules, test_consistency_vectors);
     tcase_add_test(rules, test_every_pair_of_sizes_is_consistent_and_damage_is_not);
     suite_add_tcase(suite, rules);
     TCase *misuse = tcase_create("misuse");
+    tcase_add_test_raise_signal(misuse, test_subtree_in_the_wrong_place_aborts, SIGABRT);
     tcase_add_test_raise_signal(misuse, test_null_output_aborts, SIGABRT);
     tcase_add_test_raise_signal(misuse, test_null_leaves_abort, SIGABRT);
     suite_add_tcase(suite, misuse);
