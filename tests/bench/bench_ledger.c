@@ -95,6 +95,8 @@ static void part_latency(struct bench *bench)
     rig_pace(rig, &txs, batches_a_second / 2, ms);
     put("p50_commit_ms", ms[count / 2]);
     put("p99_commit_ms", ms[count * 99 / 100]);
+    rig_pace_machine(count, batches_a_second / 2, 0.5, ms);
+    put("p99_machine_ms", ms[count * 99 / 100]);
     free(ms);
     signed_txs_free(&txs);
 }

@@ -61,6 +61,9 @@ double rig_run(struct rig *rig, const struct signed_txs *txs, size_t group);
 /* The same at `per_s` transactions a second, whoever is behind: milliseconds from the moment each was due to
  * its durable answer, ascending. */
 void rig_pace(struct rig *rig, const struct signed_txs *txs, double per_s, double *out_ms);
+/* The same arrivals at a server that only computes, `busy` of the time where nothing disturbs it: what the machine
+ * itself adds to latencies (a host that takes its core away, or slows it). */
+void rig_pace_machine(size_t count, double per_s, double busy, double *out_ms);
 uint64_t rig_size(const struct rig *rig,
                   const char *part); /* bytes of files in a folder of the rig */
 

@@ -267,27 +267,92 @@ static int by_value(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-void rig_pace(struct rig *rig, const struct signed_txs *txs, double per_s, double *out_ms)
+/* Who serves what arrives: `serve` ends when the answers are out, `after` does what nobody waits for. */
+struct server {
+    void (*serve)(void *context, size_t first, size_t count);
+    void (*after)(void *context);
+    void *context;
+};
+
+static void pace(const struct server *server, size_t all, double per_s, double *out_ms)
 {
-    rig->sealed_ms = clock_mono_ms();
     uint64_t begin_us = clock_mono_us();
-    for (size_t done = 0; done < txs->count;) {
+    for (size_t done = 0; done < all;) {
         double elapsed_us = (double)(clock_mono_us() - begin_us);
         size_t due = (size_t)(elapsed_us * per_s / 1e6) + 1;
-        due = due > txs->count ? txs->count : due;
+        due = due > all ? all : due;
         if (due == done) {
             continue; /* nobody sleeps through a microsecond */
         }
         size_t count = due - done < SETTLEMENT_GROUP_MAX ? due - done : SETTLEMENT_GROUP_MAX;
-        submit(rig, txs, done, count);
+        server->serve(server->context, done, count);
         elapsed_us = (double)(clock_mono_us() - begin_us);
         for (size_t i = 0; i < count; i++) {
             out_ms[done + i] = (elapsed_us - (double)(done + i) / per_s * 1e6) / 1e3;
         }
         done += count;
-        seal_when_due(rig, false);
+        server->after(server->context);
     }
-    qsort(out_ms, txs->count, sizeof *out_ms, by_value);
+    qsort(out_ms, all, sizeof *out_ms, by_value);
+}
+
+struct ledger_server {
+    struct rig *rig;
+    const struct signed_txs *txs;
+};
+
+static void ledger_serve(void *context, size_t first, size_t count)
+{
+    const struct ledger_server *server = context;
+    submit(server->rig, server->txs, first, count);
+}
+
+static void ledger_after(void *context)
+{
+    const struct ledger_server *server = context;
+    seal_when_due(server->rig, false);
+}
+
+void rig_pace(struct rig *rig, const struct signed_txs *txs, double per_s, double *out_ms)
+{
+    struct ledger_server context = {rig, txs};
+    const struct server server = {ledger_serve, ledger_after, &context};
+    rig->sealed_ms = clock_mono_ms();
+    pace(&server, txs->count, per_s, out_ms);
+}
+
+static void spin(size_t count)
+{
+    static volatile uint64_t kept = 1;
+    for (size_t i = 0; i < count; i++) {
+        kept = kept * UINT64_C(6364136223846793005) + 1;
+    }
+}
+
+static void machine_serve(void *context, size_t first, size_t count)
+{
+    (void)first;
+    spin(count * *(const size_t *)context);
+}
+
+static void machine_after(void *context)
+{
+    (void)context;
+}
+
+void rig_pace_machine(size_t count, double per_s, double busy, double *out_ms)
+{
+    enum { TRY = 100000, TRIES = 50 };
+    uint64_t best_us = UINT64_MAX; /* undisturbed */
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t begin_us = clock_mono_us();
+        spin(TRY);
+        uint64_t took_us = clock_mono_us() - begin_us;
+        best_us = took_us < best_us ? took_us : best_us;
+    }
+    size_t each = (size_t)(busy / per_s * 1e6 * TRY / (double)best_us);
+    const struct server server = {machine_serve, machine_after, &each};
+    pace(&server, count, per_s, out_ms);
 }
 
 uint64_t rig_size(const struct rig *rig, const char *part)
