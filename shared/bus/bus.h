@@ -6,7 +6,8 @@
  * Life without a server: bus_open() succeeds with NATS away and connects for ever in the background
  * (once a second). While away, everything that needs the server returns ERR_UNAVAILABLE at once.
  * After a reconnect subscriptions are there again, declared streams are ensured again (a server that
- * lost its disk gets them anew) and consumers are re-created by the next fetch.
+ * lost its disk gets them anew) and consumers are re-created by the next fetch. When a stream lost its
+ * end, a durable consumer that was past it begins again at the first message that is left.
  *
  * What an acknowledgement is worth: nats-server 2.9 acknowledges before it syncs to disk. Commit what
  * must not be lost yourself first; give each message an id, so that publishing it again is harmless.

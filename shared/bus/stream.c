@@ -143,6 +143,25 @@ void bus_consumer_close(struct bus_consumer *consumer)
     }
 }
 
+/* A stream that lost its end with its disk leaves a durable position behind that is past it: the server
+ * would pass over everything new until the stream is as long again. Such a position is forgotten, so that
+ * the consumer begins at the first message that is left. */
+static natsStatus forget_position_past_end(struct bus_consumer *consumer,
+                                           const jsConsumerInfo *info, bool *out_forgotten)
+{
+    jsStreamInfo *stream = NULL;
+    jsCtx *context = consumer->bus->stream_context;
+    natsStatus status = js_GetStreamInfo(&stream, context, consumer->stream, NULL, NULL);
+    if (status != NATS_OK) {
+        return status;
+    }
+    *out_forgotten = info->Delivered.Stream > stream->State.LastSeq;
+    jsStreamInfo_Destroy(stream);
+    return *out_forgotten
+               ? js_DeleteConsumer(context, consumer->stream, consumer->durable, NULL, NULL)
+               : NATS_OK;
+}
+
 /* Makes the server's consumer (or finds it) and binds to it. */
 static natsStatus attach(struct bus_consumer *consumer)
 {
@@ -173,7 +192,17 @@ static natsStatus attach(struct bus_consumer *consumer)
     jsConsumerInfo *info = NULL;
     natsStatus status =
         js_AddConsumer(&info, bus->stream_context, consumer->stream, &config, NULL, NULL);
+    bool forgotten = false;
+    if (status == NATS_OK && !replay) {
+        status = forget_position_past_end(consumer, info, &forgotten);
+    }
+    if (status == NATS_OK && forgotten) {
+        jsConsumerInfo_Destroy(info);
+        info = NULL;
+        status = js_AddConsumer(&info, bus->stream_context, consumer->stream, &config, NULL, NULL);
+    }
     if (status != NATS_OK) {
+        jsConsumerInfo_Destroy(info);
         return status;
     }
     CHECK(copy_text(consumer->name, sizeof consumer->name, info->Name));

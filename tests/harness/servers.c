@@ -89,6 +89,11 @@ uint16_t test_server_port(const struct test_server *server)
     return server->port;
 }
 
+const char *test_server_folder(const struct test_server *server)
+{
+    return server->data;
+}
+
 void test_server_stop(struct test_server *server)
 {
     process_stop(server->process, 5000);

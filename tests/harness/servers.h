@@ -14,6 +14,8 @@ struct test_server *test_redis_start(void);
 /* "nats://127.0.0.1:4222" or "127.0.0.1:6379". */
 const char *test_server_address(const struct test_server *server);
 uint16_t test_server_port(const struct test_server *server);
+const char *
+test_server_folder(const struct test_server *server); /* what test_server_wipe removes */
 
 void test_server_stop(struct test_server *server);  /* SIGTERM; keeps folder and port */
 void test_server_kill(struct test_server *server);  /* SIGKILL */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "shared/bus/bus.h"
 #include "shared/platform/clock.h"
@@ -372,6 +373,56 @@ START_TEST(test_survives_a_server_restart)
 }
 END_TEST
 
+static void take_all(struct bus_consumer *consumer, size_t expected)
+{
+    struct bus_message *messages[16];
+    uint64_t end_ms = clock_mono_ms() + 10000;
+    for (size_t taken = 0; taken < expected;) {
+        size_t count = 0;
+        ck_assert_uint_lt(clock_mono_ms(), end_ms);
+        if (bus_fetch(consumer, 16, 200, messages, &count) == ERR_UNAVAILABLE) {
+            clock_sleep_ms(50);
+        }
+        for (size_t i = 0; i < count; i++) {
+            bus_ack(messages[i]);
+            bus_message_destroy(messages[i]);
+        }
+        taken += count;
+        ck_assert_uint_le(taken, expected);
+    }
+}
+
+START_TEST(test_consumer_past_the_end_begins_again)
+{
+    struct bus_consumer_config config = {.stream = "T_LOG", .durable = "reader"};
+    struct bus_consumer *consumer;
+    char words[1024];
+    char path[512];
+    uint64_t left = 0;
+    memset(words, 'x', sizeof words);
+    words[sizeof words - 1] = '\0';
+    declare(&ledger);
+    ck_assert_int_eq(bus_consumer_open(bus, &config, &consumer), ERR_OK);
+    for (uint64_t i = 1; i <= 10; i++) {
+        publish("t.log", words, i);
+    }
+    take_all(consumer, 10);
+    clock_sleep_ms(300); /* the server writes positions a little later */
+    test_server_kill(nats);
+    snprintf(path, sizeof path, "%s/jetstream/$G/streams/T_LOG/msgs/1.blk",
+             test_server_folder(nats));
+    ck_assert_int_eq(truncate(path, 5000), 0);
+    test_server_start(nats);
+    ck_assert(bus_wait_ready(bus, 10000));
+    ck_assert_int_eq(bus_stream_last(bus, "T_LOG", &left), ERR_OK);
+    ck_assert_uint_lt(left, 10);
+    take_all(consumer, left); /* again: readers must know them */
+    publish("t.log", "new", left + 1);
+    take_all(consumer, 1);
+    bus_consumer_close(consumer);
+}
+END_TEST
+
 START_TEST(test_starts_without_a_server)
 {
     test_server_stop(nats);
@@ -409,6 +460,7 @@ int main(void)
     tcase_add_test(tests, test_fetch_gives_what_is_there);
     tcase_add_test(tests, test_replay_is_ordered_and_follows);
     tcase_add_test(tests, test_survives_a_server_restart);
+    tcase_add_test(tests, test_consumer_past_the_end_begins_again);
     tcase_add_test(tests, test_starts_without_a_server);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
