@@ -39,12 +39,13 @@ static void item_destroy(void *message)
     free(item);
 }
 
+/* again: without an id, for the stream may remember it and its readers have lost the message. */
 static enum err send(struct publisher *publisher, const char *subject, const struct digest *id,
-                     const ProtobufCMessage *message, struct note *note)
+                     bool again, const ProtobufCMessage *message, struct note *note)
 {
     char text[2 * DIGEST_SIZE + 1];
     struct bus_publish_options options = {
-        .id = hex_encode(id->bytes, DIGEST_SIZE, text),
+        .id = again ? NULL : hex_encode(id->bytes, DIGEST_SIZE, text),
         .expect_sequence = BUS_ANY,
         .expect_subject_sequence = BUS_ANY,
     };
@@ -58,7 +59,8 @@ static enum err send(struct publisher *publisher, const char *subject, const str
     return err;
 }
 
-static enum err send_batch(struct publisher *publisher, struct bytes data, struct note *note)
+static enum err send_batch(struct publisher *publisher, struct bytes data, bool again,
+                           struct note *note)
 {
     struct digest digest;
     enum err err = blob_put(publisher->blobs, data, &digest, note);
@@ -82,7 +84,7 @@ static enum err send_batch(struct publisher *publisher, struct bytes data, struc
         event.batch = ledger_binary(digest.bytes, DIGEST_SIZE);
         event.n_receipts = batch->n_receipts;
         event.receipts = fields;
-        err = send(publisher, SUBJECT_RECEIPTS, &digest, &event.base, note);
+        err = send(publisher, SUBJECT_RECEIPTS, &digest, again, &event.base, note);
     }
     free(fields);
     free(ids);
@@ -91,7 +93,8 @@ static enum err send_batch(struct publisher *publisher, struct bytes data, struc
 }
 
 static enum err send_answer(struct publisher *publisher,
-                            const Openledger__V1__GatewayFinished *finished, struct note *note)
+                            const Openledger__V1__GatewayFinished *finished, bool again,
+                            struct note *note)
 {
     struct digest id;
     ledger_receipt_id(ledger_bytes(finished->receipt), &id);
@@ -104,20 +107,20 @@ static enum err send_answer(struct publisher *publisher,
     event.receipt = ledger_binary(id.bytes, DIGEST_SIZE);
     event.receipt_bytes = finished->receipt;
     event.opening = opening;
-    enum err err = send(publisher, SUBJECT_OPENINGS, &id, &event.base, note);
+    enum err err = send(publisher, SUBJECT_OPENINGS, &id, again, &event.base, note);
     openledger__v1__opening__free_unpacked(opening, NULL);
     return err;
 }
 
-static enum err send_record(struct publisher *publisher,
-                            const Openledger__V1__GatewayRecord *record, struct note *note)
+static enum err send_item(struct publisher *publisher, const struct item *item, struct note *note)
 {
+    const Openledger__V1__GatewayRecord *record = item->record;
     if (record->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_BATCH) {
-        return send_batch(publisher, ledger_bytes(record->batch->batch), note);
+        return send_batch(publisher, ledger_bytes(record->batch->batch), item->again, note);
     }
     if (record->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_FINISHED &&
         record->finished->opening.len > 0) {
-        return send_answer(publisher, record->finished, note);
+        return send_answer(publisher, record->finished, item->again, note);
     }
     return ERR_OK;
 }
@@ -137,7 +140,7 @@ static void publish_thread(void *argument)
         struct item *item = message;
         struct note note = {.text = ""};
         uint32_t tries = 0;
-        while ((err = send_record(publisher, item->record, &note)) != ERR_OK &&
+        while ((err = send_item(publisher, item, &note)) != ERR_OK &&
                !atomic_load(&publisher->stopping)) {
             if (tries++ % 20 == 0) { /* a line every ten seconds */
                 log_warn("publish_failed index=%llu tries=%u err=%s note=\"%s\"",

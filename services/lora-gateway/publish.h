@@ -2,9 +2,9 @@
  *
  * A Batch record is put in the blob store and announced on ol.receipts.batch; a charge's Finished
  * record goes to attribution on ol.openings.answer. Message ids are the batch's digest and the
- * receipt's id, so publishing again after a crash, a lost acknowledgement or a lost stream is harmless.
- * An item that cannot be published is tried again for ever: it is durable, and those behind it wait.
- * That something is published does not end it: unsettled.h.
+ * receipt's id, so publishing again after a crash or a lost acknowledgement is harmless. An item that
+ * cannot be published is tried again for ever: it is durable, and those behind it wait. That something is
+ * published does not end it (unsettled.h); its repetitions have no id, only readers know them again.
  *
  * Threads: one of its own, because blobs and acknowledgements block. */
 #pragma once
