@@ -197,6 +197,11 @@ sim: $(BUILD)/tests/sim/sim ## SEEDS (10,000) histories of the ledger's replicas
 	$(Q)$< --from 1 --seeds $$(($(SEEDS) / 2)) & first=$$!; $< --from $$(($(SEEDS) / 2 + 1)) --seeds $$(($(SEEDS) / 2)); \
 	  second=$$?; wait $$first && exit $$second
 
+SOAK_MINUTES ?= 30
+soak: deps ## SOAK_MINUTES (30) of a whole suite under load while its programs die and its streams are deleted
+	$(Q)$(MAKE) --no-print-directory bins
+	$(Q)OPENLEDGER_BIN=$(BUILD)/bin SOAK_MINUTES=$(SOAK_MINUTES) node tests/e2e/soak.mjs
+
 # kernels/cuda on the CPU: the same .cu files, compiled as C++ for the runner in tests/simt, always under
 # ASan, with the tests that hold every backend to the scalar bits. 
 SIMT := build/simt
@@ -327,6 +332,6 @@ symbols: $(call obj,$(filter-out shared/platform/%,$(SHARED)) $(KERNELS) $(wildc
 
 clean: ; rm -rf build ## remove every output
 help: ; @grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14 ## this list
-.PHONY: all bins tests bench-gpu test-gpu sim simt simt-tests neon neon-tests exhaustive deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
+.PHONY: all bins tests bench-gpu test-gpu sim soak simt simt-tests neon neon-tests exhaustive deps bench-deps test demo base-model unit sanitize check fuzz mutants format format-check lint headers \
   symbols clean help
 -include $(shell find $(BUILD) build/fuzz $(SIMT) $(NEON) -name '*.d' 2>/dev/null)

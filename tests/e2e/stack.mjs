@@ -62,8 +62,9 @@ export async function runTests(tests, stack, logs = []) {
 
 /** {url, home, apiKey, grant, adapter, job, account, cli(...words), cliStart(...words), rpc(method, request),
  * pid(program), kill(program), log(program), suite(), stop()}. cliStart gives {child, done}: done resolves to {code, out, error}.
- * prepare(home) is called before anything starts, cleanup() when all has ended; binaries: where `up` and its services are taken from. */
-export async function startStack(folder, { prepare = () => {}, cleanup = () => {}, binaries = bin } = {}) {
+ * prepare(home) is called before anything starts, cleanup() when all has ended; binaries: where `up` and its services are
+ * taken from; funds: OPEN that payer and developer get; grant: OPEN that it is opened with. */
+export async function startStack(folder, { prepare = () => {}, cleanup = () => {}, binaries = bin, funds = '1000', grant: limit = '20' } = {}) {
   const home = mkdtempSync(path.join(tmpdir(), 'openledger-e2e-'))
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
@@ -100,7 +101,7 @@ export async function startStack(folder, { prepare = () => {}, cleanup = () => {
       account[name] = cli('keys', 'new', name).match(/open1[a-z0-9]+/)[0]
       cli('account', 'open', name, '--as', name)
     }
-    for (const name of ['developer', 'payer']) cli('transfer', account[name], '1000', '--as', 'treasury')
+    for (const name of ['developer', 'payer']) cli('transfer', account[name], funds, '--as', 'treasury')
     const rows = path.join(home, 'rows.jsonl')
     writeFileSync(rows, Array.from({ length: 40 }, (_, i) => JSON.stringify({ prompt: `Who is number ${i}?`, completion: ` Cat ${i} is Zorbo. He lives in a big blue house with ${i + 2} dogs.` }) + '\n').join(''))
     cli('datanet', 'create', 'tales', '--as', 'developer', '--licence', 'CC0-1.0')
@@ -111,7 +112,7 @@ export async function startStack(folder, { prepare = () => {}, cleanup = () => {
     const job = cli('train', 'submit', 'tales', 'base', '--as', 'developer', '--steps', '40', '--rows', '4', '--context', '96').match(/\b[0-9a-f]{64}\b/)[0]
     cli('adapter', 'publish', 'tale', job, '--as', 'developer')
     await until('model', async () => (await (await fetch(`${url}/v1/models`)).json()).data.some(m => m.id === 'tale' && m.openledger.attributed))
-    const granted = cli('grant', 'open', '20', '--as', 'payer')
+    const granted = cli('grant', 'open', limit, '--as', 'payer')
     const apiKey = granted.match(/ol-[0-9a-f]+/)[0]
     const grant = granted.match(/\b[0-9a-f]{64}\b/)[0]
     return { url, home, apiKey, grant, adapter: 'tale', job, account, cli, cliStart, rpc, pid, kill, stop, log: name => readFileSync(path.join(home, 'logs', `${name}.log`), 'utf8'), suite: () => readFileSync(path.join(home, 'suite.json'), 'utf8') }

@@ -1,12 +1,14 @@
 // test_ledger_failures.mjs - the ledger's processes under load while what they stand on fails: kill -9 at random
-// moments, a full disk, a clock that jumps, a stream that loses its end or everything. What was acknowledged stays,
-// every answer is charged and shared once, the books balance and the log verifies. Seed: OPENLEDGER_SEED.
+// moments, a full disk, a clock that jumps, streams that lose their end or everything, Redis gone for good. What was
+// acknowledged stays, every answer is charged and shared once, the books balance and the log verifies.
+// Seed: OPENLEDGER_SEED.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { createHash, randomInt, randomUUID } from 'node:crypto'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { makeLoad, seeded } from './load.mjs'
 import { baseModel, bin, runTests, sleep, startStack, until } from './stack.mjs'
 
 const folder = baseModel()
@@ -14,12 +16,9 @@ if (folder === null) {
   console.log('SKIP: ../shared/data/stories260K is not here')
   process.exit(0)
 }
-const seed = Number(process.env.OPENLEDGER_SEED ?? randomInt(2 ** 31))
-console.log(`# seed ${seed}`)
-let drawn = 0
-const random = limit => createHash('sha256').update(`${seed} ${drawn++}`).digest().readUInt32BE(0) % limit
+const { seed, random } = seeded()
 
-// ---- a suite whose settlement can be given another clock, and a small disk ------------------------------
+// ---- a suite whose settlement can be given another clock and a small disk, and whose Redis can stay away --
 
 const library = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib'].map(place => path.join(place, 'faketime/libfaketimeMT.so.1')).find(existsSync)
 const binaries = mkdtempSync(path.join(tmpdir(), 'openledger-bin-'))
@@ -31,7 +30,15 @@ writeFileSync(path.join(binaries, 'settlement'), `#!/bin/sh
 [ -e '${clock}' ] && export LD_PRELOAD='${library}' FAKETIME_TIMESTAMP_FILE='${clock}' FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
 exec '${real}/settlement' "$@"
 `)
-chmodSync(path.join(binaries, 'settlement'), 0o755)
+const gone = path.join(binaries, 'redis-gone') // while it is there, Redis does not start
+const redis = execFileSync('sh', ['-c', 'command -v redis-server'], { encoding: 'utf8' }).trim()
+writeFileSync(path.join(binaries, 'redis-server'), `#!/bin/sh
+[ -e '${gone}' ] && exit 1
+exec '${redis}' "$@"
+`)
+for (const name of ['settlement', 'redis-server']) chmodSync(path.join(binaries, name), 0o755)
+process.env.PATH = `${binaries}:${process.env.PATH}`
+process.env.OPENLEDGER_REPUBLISH_S = '3' // of the gateway: what streams lose comes again soon
 
 let disk = null // the folder of settlement's own small disk
 function prepare(home) {
@@ -45,93 +52,24 @@ function prepare(home) {
 const cleanup = () => disk && execFileSync('umount', ['-l', disk])
 const stack = await startStack(folder, { prepare, cleanup, binaries })
 
-// ---- load: answers and transfers, each with what it acknowledged ----------------------------------------
-
-const units = text => {
-  const [whole, part = ''] = text.split('.')
-  return BigInt(whole) * 10n ** 18n + BigInt(part.padEnd(18, '0'))
-}
-const base64 = hex => Buffer.from(hex, 'hex').toString('base64')
+const { transfer, during, booksBalance, killAndWait, breakNats, wipeNats } = makeLoad(stack, random)
 const info = () => stack.rpc('Settlement/GetInfo', {})
-const balance = name => units(JSON.parse(stack.cli('balance', name, '--json')).balance)
-const answers = []
-let acknowledged = 0, refused = 0
-stack.cli('keys', 'new', 'receiver')
 
-async function ask(number) {
-  const key = randomUUID()
-  await until('answer', async () => {
-    const reply = await fetch(`${stack.url}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${stack.apiKey}`, 'content-type': 'application/json', 'idempotency-key': key },
-      body: JSON.stringify({ model: stack.adapter, max_tokens: 12, temperature: 0, messages: [{ role: 'user', content: `Who is number ${number}?` }] }),
-      signal: AbortSignal.timeout(15000)
-    })
-    const body = await reply.json()
-    if (reply.status >= 500 || reply.status === 429 || reply.status === 409) return false
-    assert.ok(reply.ok, `HTTP ${reply.status}: ${JSON.stringify(body)}`)
-    return answers.push(body.openledger)
+/** A stream loses half of its last block. */
+function truncateStream(store, name) {
+  const messages = path.join(store, 'jetstream', '$G', 'streams', name, 'msgs')
+  const blocks = readdirSync(messages).filter(file => file.endsWith('.blk')).sort((a, b) => parseInt(a) - parseInt(b))
+  const last = path.join(messages, blocks.at(-1))
+  truncateSync(last, statSync(last).size >> 1)
+}
+
+/** Redis' answer to one command; rejects when nobody listens. */
+function redisCommand(text) {
+  const [host, port] = JSON.parse(stack.suite()).redis.split(':')
+  return new Promise((done, fail) => {
+    const socket = connect(Number(port), host, () => socket.write(`${text}\r\n`))
+    socket.once('data', data => { socket.end(); done(data.toString()) }).once('error', fail)
   })
-}
-
-/** One transfer of 0.001; true when it was acknowledged. */
-async function transfer() {
-  const { code, error } = await stack.cliStart('transfer', 'receiver', '0.001', '--as', 'payer').done
-  if (code === 0) acknowledged++
-  else refused++
-  return { ok: code === 0, error }
-}
-
-/** Answers (unless not) and transfers in flight while action happens, an acknowledged transfer after it. */
-async function during(action, { asking = true } = {}) {
-  let stopped = false
-  const payers = [1, 2].map(async () => { while (!stopped) if (!(await transfer()).ok) await sleep(100) })
-  const asked = asking ? [1, 2].map(ask) : []
-  try {
-    await sleep(random(400))
-    await action()
-    const before = acknowledged
-    await until('transfers to go on', () => acknowledged > before)
-  } finally {
-    stopped = true
-    await Promise.allSettled(payers)
-  }
-  await Promise.all(asked)
-}
-
-/** All acknowledged is there, each answer is charged and shared once, the supply is whole, the log verifies. */
-async function booksBalance() {
-  const paid = balance('receiver') / 10n ** 15n
-  assert.ok(paid >= BigInt(acknowledged) && paid <= BigInt(acknowledged + refused), `${paid} transfers arrived, ${acknowledged} acknowledged, ${refused} not`)
-  assert.equal(new Set(answers.map(a => a.receipt)).size, answers.length)
-  let fees = 0n
-  for (const { receipt } of answers) {
-    const found = await until(`share of ${receipt}`, async () => {
-      const state = await stack.rpc('Settlement/GetReceipt', { receipt: base64(receipt) })
-      return Number(state.sharedIndex ?? 0) > 0 && state
-    })
-    fees += units(found.decoded.fee)
-    assert.equal(found.postings.reduce((sum, { credit, amount }) => sum + (credit ? units(amount) : -units(amount)), 0n), 0n)
-  }
-  assert.equal(units((await stack.rpc('Settlement/GetGrant', { grant: base64(stack.grant) })).drawn), fees)
-  const report = JSON.parse(stack.cli('verify', '--dir', stack.home, '--json'))
-  assert.ok(report.verified && report.supply === '1000000000', JSON.stringify(report))
-}
-
-const killAndWait = async name => {
-  const pid = await until(name, () => { const found = stack.pid(name); process.kill(found, 0); return found })
-  process.kill(pid, 'SIGKILL')
-  await until(`${name} again`, () => stack.pid(name) !== pid)
-}
-const stream = name => path.join(stack.home, 'nats', 'jetstream', '$G', 'streams', name)
-
-/** nats-server killed; its store is changed before the supervisor starts it again. */
-async function breakStore(change) {
-  const pid = stack.pid('nats-server')
-  process.kill(pid, 'SIGKILL')
-  for (;;) { try { process.kill(pid, 0); await sleep(5) } catch { break } }
-  change()
-  await until('nats-server again', () => stack.pid('nats-server') !== pid)
 }
 
 const tests = {
@@ -142,16 +80,42 @@ const tests = {
     }
     await booksBalance()
   },
-  'the stream loses its end, then everything: the journal fills it again': async () => {
-    await during(() => breakStore(() => {
-      const messages = path.join(stream('OL_LEDGER'), 'msgs')
-      const blocks = readdirSync(messages).filter(name => name.endsWith('.blk')).sort((a, b) => parseInt(a) - parseInt(b))
-      const last = path.join(messages, blocks.at(-1))
-      truncateSync(last, statSync(last).size >> 1)
-    }))
-    await booksBalance() // receipts and openings that nobody had taken yet would be lost with their streams: README of lora-gateway
-    await during(() => breakStore(() => rmSync(path.join(stack.home, 'nats'), { recursive: true, force: true })), { asking: false })
-    await during(() => {})
+  'streams lose their end: journals and the ledger fill them again': async () => {
+    await during(() => breakNats(store => truncateStream(store, 'OL_LEDGER')))
+    await booksBalance()
+    await during(() => breakNats(store => { for (const name of ['OL_RECEIPTS', 'OL_OPENINGS', 'OL_SHARES']) truncateStream(store, name) }))
+    await booksBalance()
+  },
+  'all streams are deleted under load, with what nobody had taken yet: it is published again': async () => {
+    for (let i = 0; i < 3; i++) await during(async () => { await sleep(random(1500)); await wipeNats() })
+    await during(async () => { // attribution holds openings back and forgets them: only the gateway still has them
+      process.kill(stack.pid('attribution'), 'SIGSTOP')
+      await sleep(1500)
+      await wipeNats()
+      await killAndWait('attribution')
+    })
+    await during(async () => { // and the gateway finds them in its journal
+      process.kill(stack.pid('settlement'), 'SIGSTOP')
+      await sleep(1000)
+      await Promise.all([wipeNats(), killAndWait('lora-gateway'), killAndWait('settlement')])
+    })
+    await booksBalance()
+    assert.match(stack.log('lora-gateway'), /published_again/)
+  },
+  'Redis is gone and stays away: everything goes on, and it fills again when it is back': async () => {
+    writeFileSync(gone, '')
+    try {
+      await during(async () => {
+        process.kill(stack.pid('redis-server'), 'SIGKILL')
+        await sleep(3000)
+        await assert.rejects(redisCommand('PING'))
+      })
+      await booksBalance() // without it
+    } finally {
+      rmSync(gone)
+    }
+    await until('Redis again', async () => (await redisCommand('PING')).startsWith('+PONG'))
+    await until('what is counted there', async () => { await during(() => {}); return Number((await redisCommand('DBSIZE')).slice(1)) > 0 })
     await booksBalance()
   },
   'a full disk: a clear refusal, nothing acknowledged is lost, and on it goes when there is space': async () => {
