@@ -42,7 +42,7 @@ CPPFLAGS := -D_GNU_SOURCE -DH2O_USE_LIBUV=0 -I. -isystem $(GEN) -isystem /usr/in
 CFLAGS := -std=gnu17 -g -fno-common -fPIE -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. \
   $(FLAGS_$(MODE))
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(FLAGS_$(MODE)) $(LDFLAGS_EXTRA)
-LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -ljansson -lpcre2-8 \
+LIBS := -lnats -lh2o-evloop -lnghttp2 -lhiredis -lprotobuf-c -lsodium -llmdb -ljansson -lpcre2-8 -lutf8proc \
   -ldivsufsort -lzstd -lcurl -lssl -lcrypto -lm -pthread
 # CUDA is built where nvcc and its static runtime are found, unless CUDA= says no; not for sanitizers, whose
 # code nvcc cannot make. The runtime finds the driver when it is called: programs start without.

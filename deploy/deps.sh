@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages="gcc g++ clang make pkg-config libc6-dev protobuf-c-compiler protobuf-compiler libprotobuf-c-dev
 libnats-dev libh2o-evloop-dev libnghttp2-dev libhiredis-dev libsodium-dev libssl-dev liblmdb-dev
-libjansson-dev libpcre2-dev libdivsufsort-dev libzstd-dev libcurl4-openssl-dev check libsubunit-dev
+libjansson-dev libpcre2-dev libutf8proc-dev libdivsufsort-dev libzstd-dev libcurl4-openssl-dev check libsubunit-dev
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 nats-server redis-server faketime golang-go golang-golang-x-mod-dev curl openssl python3-grpcio
 bible-kjv dict-jargon wordnet-base"

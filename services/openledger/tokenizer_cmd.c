@@ -9,11 +9,11 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
+#include "shared/platform/file.h"
+#include "shared/platform/settings.h"
 #include "shared/token/bpe.h"
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
-#include "shared/platform/file.h"
-#include "shared/platform/settings.h"
 
 #define CONTEXT_MAX 131072.0
 #define IDS_MAX (16U << 20)
@@ -41,17 +41,26 @@ static const struct setting TABLE[] = {
      .doc = "train: folder for tokenizer.json and tokenizer_config.json"},
     {.name = "tokenizer",
      .type = SETTING_TEXT,
-     .fallback = "deploy/models/base/tokenizer.json",
+     .fallback = "deploy/models/openledger-3m/tokenizer.json",
      .doc = "encode, decode: the file to use"},
     {.name = "special",
      .type = SETTING_BOOL,
      .fallback = "false",
      .doc = "encode: read spellings of special tokens as such; decode: write them"},
+    {.name = "template",
+     .type = SETTING_BOOL,
+     .fallback = "false",
+     .doc = "encode: with the tokens that post_processor puts around a text"},
+    {.name = "rows",
+     .type = SETTING_TEXT,
+     .fallback = "",
+     .doc = "encode, decode: a file of rows instead of arguments, each a text or a list of ids as "
+            "JSON; answers are JSON too"},
 };
 
 static const struct settings_spec SPEC = {
     .program = "openledger tokenizer",
-    .usage = "train --out DIR | encode TEXT... | decode ID...",
+    .usage = "train --out DIR | encode TEXT... | decode ID... | encode|decode --rows FILE",
     .about = "Learns a byte-level BPE vocabulary; turns text into token ids and back.",
     .table = TABLE,
     .count = sizeof TABLE / sizeof *TABLE,
@@ -65,20 +74,11 @@ static void show_progress(void *context, uint32_t done, uint32_t total)
     (void)fprintf(stderr, "\r%u of %u tokens", done, total);
 }
 
-static enum err count_text(struct lm_bpe *bpe, const struct json *row, struct note *note)
-{
-    static const char *const KEYS[] = {"text", "prompt", "completion"};
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS && err == ERR_OK; i++) {
-        const char *text = json_as_text(json_member(row, KEYS[i]), NULL);
-        if (text != NULL) {
-            err = lm_bpe_add(bpe, (struct bytes){(const uint8_t *)text, strlen(text)}, note);
-        }
-    }
-    return err;
-}
-
-static enum err count_rows(struct lm_bpe *bpe, const char *path, struct note *note)
+/* Calls visit for every line of the file, a JSON document each. */
+static enum err each_row(const char *path,
+                         enum err (*visit)(void *argument, const struct json *row,
+                                           struct note *note),
+                         void *argument, struct note *note)
 {
     struct file_map map = {0};
     enum err err = file_map_open(path, &map, note);
@@ -89,7 +89,7 @@ static enum err count_rows(struct lm_bpe *bpe, const char *path, struct note *no
         struct json *row = NULL;
         err = json_parse((struct bytes){map.data + at, size}, LM_CHAT_ROW_MAX, &row, note);
         if (err == ERR_OK) {
-            err = count_text(bpe, row, note);
+            err = visit(argument, row, note);
         }
         json_destroy(row);
         if (err != ERR_OK) {
@@ -98,6 +98,19 @@ static enum err count_rows(struct lm_bpe *bpe, const char *path, struct note *no
         at += size + 1;
     }
     file_map_close(&map);
+    return err;
+}
+
+static enum err count_text(void *argument, const struct json *row, struct note *note)
+{
+    static const char *const KEYS[] = {"text", "prompt", "completion"};
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS && err == ERR_OK; i++) {
+        const char *text = json_as_text(json_member(row, KEYS[i]), NULL);
+        if (text != NULL) {
+            err = lm_bpe_add(argument, (struct bytes){(const uint8_t *)text, strlen(text)}, note);
+        }
+    }
     return err;
 }
 
@@ -148,7 +161,7 @@ static enum err train(const struct settings *settings, struct note *note)
         return ERR_NO_MEMORY;
     }
     (void)fprintf(stderr, "counting words\n");
-    enum err err = count_rows(bpe, settings_text(settings, "corpus"), note);
+    enum err err = each_row(settings_text(settings, "corpus"), count_text, bpe, note);
     if (err == ERR_OK) {
         err = lm_bpe_train(bpe, (uint32_t)settings_u64(settings, "vocab"), SPECIAL,
                            sizeof SPECIAL / sizeof *SPECIAL, show_progress, NULL, note);
@@ -161,55 +174,136 @@ static enum err train(const struct settings *settings, struct note *note)
     return err;
 }
 
-static enum err encode(const struct settings *settings, const struct lm_tokenizer *tokenizer,
-                       struct note *note)
+/* One run of encode or decode. */
+struct run {
+    const struct lm_tokenizer *tokenizer;
+    bool special, framed;
+    struct lm_ids ids; /* of the text at hand */
+    struct buf text;
+};
+
+static enum err encode_text(struct run *run, const char *text, struct note *note)
 {
-    struct lm_ids ids;
-    lm_ids_init(&ids, IDS_MAX);
-    enum err err = ERR_OK;
-    for (size_t i = 1; i < settings_positional_count(settings) && err == ERR_OK; i++) {
-        const char *text = settings_positional(settings, i);
-        ids.count = 0;
-        err = lm_tokenizer_encode(tokenizer, (struct bytes){(const uint8_t *)text, strlen(text)},
-                                  settings_bool(settings, "special"), &ids, note);
-        for (size_t k = 0; k < ids.count && err == ERR_OK; k++) {
-            (void)printf("%s%u", k == 0 ? "" : " ", ids.items[k]);
-        }
-        (void)printf("\n");
+    uint32_t begin = LM_TOKENIZER_NONE;
+    uint32_t end = LM_TOKENIZER_NONE;
+    if (run->framed) {
+        (void)lm_tokenizer_template(run->tokenizer, &begin, &end);
     }
-    lm_ids_deinit(&ids);
+    run->ids.count = 0;
+    enum err err = begin != LM_TOKENIZER_NONE ? lm_ids_append(&run->ids, begin) : ERR_OK;
+    if (err == ERR_OK) {
+        err =
+            lm_tokenizer_encode(run->tokenizer, (struct bytes){(const uint8_t *)text, strlen(text)},
+                                run->special, &run->ids, note);
+    }
+    return err == ERR_OK && end != LM_TOKENIZER_NONE ? lm_ids_append(&run->ids, end) : err;
+}
+
+static enum err encode_row(void *argument, const struct json *row, struct note *note)
+{
+    struct run *run = argument;
+    const char *text = json_as_text(row, NULL);
+    enum err err = text == NULL ? note_set(note, ERR_INVALID, "the row is no text")
+                                : encode_text(run, text, note);
+    for (size_t i = 0; i < run->ids.count && err == ERR_OK; i++) {
+        (void)printf("%s%u", i == 0 ? "[" : ",", run->ids.items[i]);
+    }
+    (void)(err == ERR_OK ? printf("%s]\n", run->ids.count == 0 ? "[" : "") : 0);
     return err;
 }
 
-static enum err decode(const struct settings *settings, const struct lm_tokenizer *tokenizer,
-                       struct note *note)
+static enum err decode_ids(struct run *run)
 {
-    struct lm_ids ids;
-    struct buf text;
-    lm_ids_init(&ids, IDS_MAX);
-    buf_init(&text, CORPUS_FILE_MAX);
+    buf_clear(&run->text);
+    return lm_tokenizer_decode(run->tokenizer, run->ids.items, run->ids.count, run->special,
+                               &run->text);
+}
+
+static enum err decode_row(void *argument, const struct json *row, struct note *note)
+{
+    struct run *run = argument;
+    struct json_writer writer;
+    struct buf answer;
+    enum err err = json_kind(row) == JSON_KIND_ARRAY
+                       ? ERR_OK
+                       : note_set(note, ERR_INVALID, "the row is no list of ids");
+    run->ids.count = 0;
+    for (size_t i = 0; i < json_count(row) && err == ERR_OK; i++) {
+        int64_t id = json_as_i64(json_item(row, i), -1);
+        err = id < 0 || id >= (int64_t)lm_tokenizer_vocab(run->tokenizer)
+                  ? note_set(note, ERR_RANGE, "item %zu is no token id below %u", i,
+                             lm_tokenizer_vocab(run->tokenizer))
+                  : lm_ids_append(&run->ids, (uint32_t)id);
+    }
+    err = err == ERR_OK ? decode_ids(run) : err;
+    buf_init(&answer, CORPUS_FILE_MAX);
+    json_writer_init(&writer, &answer, false);
+    json_write_text_bytes(&writer, buf_bytes(&run->text));
+    err = err == ERR_OK ? buf_err(&answer) : err;
+    if (err == ERR_OK) {
+        (void)printf("%s\n", buf_text(&answer));
+    }
+    buf_deinit(&answer);
+    return err;
+}
+
+static enum err encode_arguments(struct run *run, const struct settings *settings,
+                                 struct note *note)
+{
+    enum err err = ERR_OK;
+    for (size_t i = 1; i < settings_positional_count(settings) && err == ERR_OK; i++) {
+        err = encode_text(run, settings_positional(settings, i), note);
+        for (size_t k = 0; k < run->ids.count && err == ERR_OK; k++) {
+            (void)printf("%s%u", k == 0 ? "" : " ", run->ids.items[k]);
+        }
+        (void)printf("\n");
+    }
+    return err;
+}
+
+static enum err decode_arguments(struct run *run, const struct settings *settings,
+                                 struct note *note)
+{
     enum err err = ERR_OK;
     for (size_t i = 1; i < settings_positional_count(settings) && err == ERR_OK; i++) {
         const char *word = settings_positional(settings, i);
         char *end = NULL;
         errno = 0;
         unsigned long id = strtoul(word, &end, 10);
-        if (errno != 0 || end == word || *end != '\0' || id >= lm_tokenizer_vocab(tokenizer)) {
+        if (errno != 0 || end == word || *end != '\0' || id >= lm_tokenizer_vocab(run->tokenizer)) {
             err = note_set(note, ERR_RANGE, "\"%.40s\" is no token id below %u", word,
-                           lm_tokenizer_vocab(tokenizer));
+                           lm_tokenizer_vocab(run->tokenizer));
         } else {
-            err = lm_ids_append(&ids, (uint32_t)id);
+            err = lm_ids_append(&run->ids, (uint32_t)id);
         }
     }
+    err = err == ERR_OK ? decode_ids(run) : err;
     if (err == ERR_OK) {
-        err = lm_tokenizer_decode(tokenizer, ids.items, ids.count,
-                                  settings_bool(settings, "special"), &text);
+        (void)printf("%s\n", buf_text(&run->text));
     }
-    if (err == ERR_OK) {
-        (void)printf("%s\n", buf_text(&text));
+    return err;
+}
+
+static enum err convert(const struct settings *settings, const struct lm_tokenizer *tokenizer,
+                        bool encodes, struct note *note)
+{
+    struct run run = {.tokenizer = tokenizer,
+                      .special = settings_bool(settings, "special"),
+                      .framed = settings_bool(settings, "template")};
+    const char *rows = settings_text(settings, "rows");
+    lm_ids_init(&run.ids, IDS_MAX);
+    buf_init(&run.text, CORPUS_FILE_MAX);
+    enum err err = ERR_OK;
+    if (rows[0] != '\0') {
+        err = settings_positional_count(settings) > 1
+                  ? note_set(note, ERR_INVALID, "--rows and arguments exclude each other")
+                  : each_row(rows, encodes ? encode_row : decode_row, &run, note);
+    } else {
+        err = encodes ? encode_arguments(&run, settings, note)
+                      : decode_arguments(&run, settings, note);
     }
-    buf_deinit(&text);
-    lm_ids_deinit(&ids);
+    buf_deinit(&run.text);
+    lm_ids_deinit(&run.ids);
     return err;
 }
 
@@ -238,7 +332,7 @@ int cmd_tokenizer(int argc, char **argv)
             err = lm_tokenizer_load(buf_bytes(&text), &tokenizer, &note);
         }
         if (err == ERR_OK) {
-            err = encodes ? encode(settings, tokenizer, &note) : decode(settings, tokenizer, &note);
+            err = convert(settings, tokenizer, encodes, &note);
         }
     }
     if (err != ERR_OK) {

@@ -65,7 +65,8 @@ static int compare_bytes(struct bytes a, struct bytes b)
 struct lm_bpe *lm_bpe_create(void)
 {
     struct lm_bpe *bpe = calloc(1, sizeof *bpe);
-    if (bpe == NULL || lm_presplit_create(LM_BPE_PATTERN, &bpe->split, NULL) != ERR_OK) {
+    if (bpe == NULL || lm_presplit_create(LM_BPE_PATTERN, (struct lm_presplit_options){0},
+                                          &bpe->split, NULL) != ERR_OK) {
         free(bpe);
         return NULL;
     }

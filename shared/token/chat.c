@@ -34,6 +34,8 @@ void lm_chat_init(struct lm_chat *chat, const struct lm_tokenizer *tokenizer, ui
                   uint32_t eos)
 {
     *chat = (struct lm_chat){.tokenizer = tokenizer, .bos = bos, .eos = eos};
+    uint32_t end = LM_TOKENIZER_NONE;
+    (void)lm_tokenizer_template(tokenizer, &chat->bos, &end);
     chat->user = lm_tokenizer_find(tokenizer, LM_CHAT_USER);
     chat->assistant = lm_tokenizer_find(tokenizer, LM_CHAT_ASSISTANT);
     chat->end = lm_tokenizer_find(tokenizer, LM_CHAT_END);

@@ -52,7 +52,8 @@ struct lm_chat {
     uint32_t stop_count;
 };
 
-/* bos and eos: as in config.json, LM_TOKENIZER_NONE when absent. */
+/* bos and eos: as in config.json, LM_TOKENIZER_NONE when absent. A tokenizer.json that says what stands
+ * before a text counts more: many models name a bos that they never write. */
 void lm_chat_init(struct lm_chat *chat, const struct lm_tokenizer *tokenizer, uint32_t bos,
                   uint32_t eos);
 

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
 #include "shared/token/bpe.h"
 #include "shared/token/tokenizer_internal.h"
+
+#define PIECE_DECODED_MAX ((size_t)4 * LM_TOKENIZER_PIECE_MAX) /* bytes that a token decodes to */
 
 /* --- lookups --- */
 
@@ -22,7 +25,7 @@ static uint32_t hash_key(struct bytes key)
     return hash ^ (hash >> 15);
 }
 
-static struct bytes key_bytes(const struct lm_tokenizer *tokenizer, uint32_t id)
+struct bytes tokenizer_key(const struct lm_tokenizer *tokenizer, uint32_t id)
 {
     return (struct bytes){tokenizer->pool + tokenizer->keys[id].at, tokenizer->keys[id].size};
 }
@@ -31,31 +34,12 @@ uint32_t tokenizer_lookup(const struct lm_tokenizer *tokenizer, struct bytes key
 {
     uint32_t slot = hash_key(key) & tokenizer->slot_mask;
     for (; tokenizer->slots[slot] != LM_TOKENIZER_NONE; slot = (slot + 1) & tokenizer->slot_mask) {
-        struct bytes other = key_bytes(tokenizer, tokenizer->slots[slot]);
+        struct bytes other = tokenizer_key(tokenizer, tokenizer->slots[slot]);
         if (other.size == key.size && memcmp(other.data, key.data, key.size) == 0) {
             return tokenizer->slots[slot];
         }
     }
     return LM_TOKENIZER_NONE;
-}
-
-static uint32_t hash_merge(uint32_t left, uint32_t right)
-{
-    uint64_t key = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15U;
-    return (uint32_t)(key >> 32);
-}
-
-const struct tokenizer_merge *tokenizer_merge_of(const struct lm_tokenizer *tokenizer,
-                                                 uint32_t left, uint32_t right)
-{
-    uint32_t slot = hash_merge(left, right) & tokenizer->merge_mask;
-    for (; tokenizer->merges[slot].rank != UINT32_MAX; slot = (slot + 1) & tokenizer->merge_mask) {
-        const struct tokenizer_merge *merge = &tokenizer->merges[slot];
-        if (merge->left == left && merge->right == right) {
-            return merge;
-        }
-    }
-    return NULL;
 }
 
 uint32_t lm_tokenizer_vocab(const struct lm_tokenizer *tokenizer)
@@ -74,6 +58,16 @@ struct bytes lm_tokenizer_piece(const struct lm_tokenizer *tokenizer, uint32_t i
         return (struct bytes){NULL, 0};
     }
     return (struct bytes){tokenizer->pool + tokenizer->pieces[id].at, tokenizer->pieces[id].size};
+}
+
+bool lm_tokenizer_template(const struct lm_tokenizer *tokenizer, uint32_t *out_begin,
+                           uint32_t *out_end)
+{
+    if (tokenizer->templated) {
+        *out_begin = tokenizer->begin;
+        *out_end = tokenizer->end;
+    }
+    return tokenizer->templated;
 }
 
 /* --- spellings --- */
@@ -98,8 +92,7 @@ static enum err pool_add(struct lm_tokenizer *tokenizer, const void *data, size_
     return ERR_OK;
 }
 
-/* A byte-level spelling as the bytes it stands for. ERR_INVALID: a character that stands for none. */
-static enum err unmap(struct bytes text, uint8_t *out, size_t *out_size)
+enum err tokenizer_unmap(struct bytes text, uint8_t *out, size_t *out_size)
 {
     size_t size = 0;
     for (size_t i = 0; i < text.size;) {
@@ -122,10 +115,10 @@ static enum err unmap(struct bytes text, uint8_t *out, size_t *out_size)
 
 static int hex_digit(char c)
 {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    static const char DIGITS[] = "0123456789ABCDEFabcdef";
+    const char *found = c == '\0' ? NULL : strchr(DIGITS, c);
+    int value = found == NULL ? -1 : (int)(found - DIGITS);
+    return value < 16 ? value : value - 6;
 }
 
 /* "<0x0A>" -> 10; anything else -> -1. */
@@ -139,27 +132,65 @@ static int fallback_byte(const char *key)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* What a sentencepiece spelling decodes to: its blanks back. Appends in place (out >= input). */
-static size_t unspace(const struct lm_tokenizer *tokenizer, const char *key, uint8_t *out)
-{
-    size_t mark = tokenizer->space == NULL ? 0 : strlen(tokenizer->space);
-    size_t size = 0;
-    while (*key != '\0') {
-        if (mark > 0 && strncmp(key, tokenizer->space, mark) == 0) {
-            out[size++] = ' ';
-            key += mark;
-        } else {
-            out[size++] = (uint8_t)*key++;
-        }
-    }
-    return size;
-}
-
 struct loader {
     struct lm_tokenizer *tokenizer;
     bool byte_fallback;
+    struct buf scratch[2];
     struct note *note;
 };
+
+/* What a spelling decodes to, byte level apart: its byte, or its text after the decoder's replacements. */
+static enum err decode_spelling(struct loader *loader, const char *key,
+                                struct tokenizer_piece *piece)
+{
+    struct lm_tokenizer *tokenizer = loader->tokenizer;
+    const struct tokenizer_decoder *decoder = &tokenizer->decoder;
+    struct bytes text = {(const uint8_t *)key, strlen(key)};
+    for (uint32_t i = 0; i < decoder->replace_count; i++) {
+        struct buf *made = &loader->scratch[i % 2];
+        buf_clear(made);
+        tokenizer_replace(text, decoder->replace[i].from, decoder->replace[i].to, made);
+        if (buf_err(made) != ERR_OK) {
+            return note_set(loader->note, buf_err(made), "token \"%.40s\" decodes to too much",
+                            key);
+        }
+        text = buf_bytes(made);
+    }
+    if (decoder->metaspace[0] != '\0' && strstr(key, decoder->metaspace) != NULL) {
+        if (strchr(key, ' ') != NULL) {
+            return note_set(loader->note, ERR_INVALID,
+                            "token \"%.40s\" has a blank and a mark for one", key);
+        }
+        buf_clear(&loader->scratch[0]);
+        tokenizer_replace(text, decoder->metaspace, " ", &loader->scratch[0]);
+        text = buf_bytes(&loader->scratch[0]);
+        piece->marked = true;
+    }
+    /* NUL ends a spelling, and buf_text ends with one. */
+    char spelled[8] = {0};
+    memcpy(spelled, text.data, text.size < sizeof spelled ? text.size : 0);
+    int byte = decoder->byte_fallback ? fallback_byte(spelled) : -1;
+    if (byte >= 0) {
+        uint8_t raw = (uint8_t)byte;
+        return pool_add(tokenizer, &raw, 1, piece);
+    }
+    return pool_add(tokenizer, text.data, text.size, piece);
+}
+
+/* What token id decodes to. The library's byte-level decoder leaves a spelling as it is when a character
+ * of it stands for no byte, as those of many added tokens. */
+static enum err make_piece(struct loader *loader, const char *key, struct tokenizer_piece *piece)
+{
+    struct bytes text = {(const uint8_t *)key, strlen(key)};
+    uint8_t raw[LM_TOKENIZER_PIECE_MAX];
+    if (!loader->tokenizer->byte_level) {
+        return decode_spelling(loader, key, piece);
+    }
+    size_t size = 0;
+    return tokenizer_unmap(text, raw, &size) == ERR_OK
+               ? pool_add(loader->tokenizer, raw, size, piece)
+               : pool_add(loader->tokenizer, text.data, text.size, piece);
+}
 
 static enum err bad_id(struct note *note, const char *key, int64_t id)
 {
@@ -188,37 +219,63 @@ static enum err take_token(void *argument, const char *key, const struct json *v
     struct loader *loader = argument;
     struct lm_tokenizer *tokenizer = loader->tokenizer;
     uint32_t id = (uint32_t)json_as_i64(value, 0);
-    if (tokenizer->keys[id].used) {
+    if (tokenizer->pieces[id].used) {
         return note_set(loader->note, ERR_INVALID, "two tokens have id %u", id);
     }
-    enum err err = pool_add(tokenizer, key, strlen(key), &tokenizer->keys[id]);
-    if (err != ERR_OK || tokenizer->pieces[id].used) {
-        return err; /* an added token decodes as itself */
+    enum err err = make_piece(loader, key, &tokenizer->pieces[id]);
+    if (err != ERR_OK) {
+        return err;
     }
+    if (!tokenizer->byte_level) {
+        int byte = loader->byte_fallback ? fallback_byte(key) : -1;
+        if (byte >= 0 && strpbrk(key, "abcdef") == NULL) { /* as the model spells them */
+            tokenizer->byte_ids[byte] = id;
+        }
+        return pool_add(tokenizer, key, strlen(key), &tokenizer->keys[id]);
+    }
+    /* Encoding works on raw bytes: look up by them. What stands for none cannot come from text. */
     uint8_t raw[LM_TOKENIZER_PIECE_MAX];
     size_t size = 0;
-    if (tokenizer->byte_level) {
-        if (unmap((struct bytes){(const uint8_t *)key, strlen(key)}, raw, &size) != ERR_OK) {
-            return note_set(loader->note, ERR_INVALID, "token \"%.40s\" is not byte-level text",
-                            key);
-        }
+    if (tokenizer_unmap((struct bytes){(const uint8_t *)key, strlen(key)}, raw, &size) == ERR_OK) {
+        tokenizer->keys[id] = tokenizer->pieces[id];
         if (size == 1) {
             tokenizer->byte_ids[raw[0]] = id;
         }
-        /* Encoding works on raw bytes: look up by them. */
-        err = pool_add(tokenizer, raw, size, &tokenizer->pieces[id]);
-        tokenizer->keys[id] = tokenizer->pieces[id];
-        return err;
     }
-    int byte = loader->byte_fallback ? fallback_byte(key) : -1;
-    if (byte >= 0) {
-        tokenizer->byte_ids[byte] = id;
-        raw[0] = (uint8_t)byte;
-        size = 1;
-    } else {
-        size = unspace(tokenizer, key, raw);
+    return ERR_OK;
+}
+
+/* An added token may stand in the vocabulary too, under the same id. It decodes to what it is looked for
+ * as: the library gives back the blank, say, that the normaliser puts before it. */
+static enum err take_added(struct loader *loader, const struct json *vocab,
+                           const struct tokenizer_added *added)
+{
+    struct lm_tokenizer *tokenizer = loader->tokenizer;
+    struct tokenizer_piece *piece = &tokenizer->pieces[added->id];
+    int64_t listed = json_as_i64(json_member(vocab, added->content), -1);
+    if (listed >= 0 && listed != (int64_t)added->id) {
+        return note_set(loader->note, ERR_INVALID,
+                        "added token \"%.60s\" has id %u, in the vocabulary it has %lld",
+                        added->content, added->id, (long long)listed);
     }
-    return pool_add(tokenizer, raw, size, &tokenizer->pieces[id]);
+    if (piece->used && listed < 0) {
+        return note_set(loader->note, ERR_INVALID, "two tokens have id %u", added->id);
+    }
+    *piece = (struct tokenizer_piece){0};
+    enum err err = make_piece(loader, added->pattern, piece);
+    piece->special = added->special;
+    tokenizer->keys[added->id].special = added->special;
+    return err;
+}
+
+static enum err take_all_added(struct loader *loader, const struct json *vocab,
+                               const struct tokenizer_added_set *set)
+{
+    enum err err = ERR_OK;
+    for (uint32_t i = 0; i < set->count && err == ERR_OK; i++) {
+        err = take_added(loader, vocab, &set->items[i]);
+    }
+    return err;
 }
 
 static enum err build_slots(struct lm_tokenizer *tokenizer, struct note *note)
@@ -238,7 +295,7 @@ static enum err build_slots(struct lm_tokenizer *tokenizer, struct note *note)
         if (!tokenizer->keys[id].used || tokenizer->keys[id].special) {
             continue;
         }
-        struct bytes key = key_bytes(tokenizer, id);
+        struct bytes key = tokenizer_key(tokenizer, id);
         if (tokenizer_lookup(tokenizer, key) != LM_TOKENIZER_NONE) {
             return note_set(note, ERR_INVALID, "token %u is spelled as another", id);
         }
@@ -249,98 +306,6 @@ static enum err build_slots(struct lm_tokenizer *tokenizer, struct note *note)
         tokenizer->slots[slot] = id;
     }
     return ERR_OK;
-}
-
-/* --- merges --- */
-
-/* Finds a side of a merge; both families spell merges as they spell tokens. */
-static uint32_t merge_side(const struct lm_tokenizer *tokenizer, struct bytes text)
-{
-    uint8_t raw[LM_TOKENIZER_PIECE_MAX];
-    if (text.size == 0 || text.size > sizeof raw) {
-        return LM_TOKENIZER_NONE;
-    }
-    if (tokenizer->byte_level) {
-        size_t size = 0;
-        if (unmap(text, raw, &size) != ERR_OK) {
-            return LM_TOKENIZER_NONE;
-        }
-        return tokenizer_lookup(tokenizer, (struct bytes){raw, size});
-    }
-    return tokenizer_lookup(tokenizer, text);
-}
-
-static enum err take_merge(struct lm_tokenizer *tokenizer, const struct json *node, uint32_t rank,
-                           struct note *note)
-{
-    const char *left = NULL;
-    const char *right = NULL;
-    size_t left_size = 0;
-    if (json_kind(node) == JSON_KIND_ARRAY && json_count(node) == 2) {
-        left = json_as_text(json_item(node, 0), NULL);
-        right = json_as_text(json_item(node, 1), NULL);
-        left_size = left == NULL ? 0 : strlen(left);
-    } else {
-        left = json_as_text(node, NULL);
-        const char *blank = left == NULL ? NULL : strchr(left, ' ');
-        right = blank == NULL ? NULL : blank + 1;
-        left_size = blank == NULL ? 0 : (size_t)(blank - left);
-    }
-    if (left == NULL || right == NULL) {
-        return note_set(note, ERR_INVALID, "merge %u is not a pair", rank);
-    }
-    uint32_t a = merge_side(tokenizer, (struct bytes){(const uint8_t *)left, left_size});
-    uint32_t b = merge_side(tokenizer, (struct bytes){(const uint8_t *)right, strlen(right)});
-    uint32_t id = LM_TOKENIZER_NONE;
-    if (a != LM_TOKENIZER_NONE && b != LM_TOKENIZER_NONE) {
-        struct bytes x = key_bytes(tokenizer, a);
-        struct bytes y = key_bytes(tokenizer, b);
-        uint8_t joined[2 * LM_TOKENIZER_PIECE_MAX];
-        memcpy(joined, x.data, x.size);
-        memcpy(joined + x.size, y.data, y.size);
-        id = tokenizer_lookup(tokenizer, (struct bytes){joined, x.size + y.size});
-    }
-    if (id == LM_TOKENIZER_NONE) {
-        return note_set(note, ERR_INVALID, "merge %u joins tokens that are not in the vocabulary",
-                        rank);
-    }
-    uint32_t slot = hash_merge(a, b) & tokenizer->merge_mask;
-    for (; tokenizer->merges[slot].rank != UINT32_MAX; slot = (slot + 1) & tokenizer->merge_mask) {
-        if (tokenizer->merges[slot].left == a && tokenizer->merges[slot].right == b) {
-            return ERR_OK; /* said twice: the first rank counts */
-        }
-    }
-    tokenizer->merges[slot] = (struct tokenizer_merge){a, b, rank, id};
-    return ERR_OK;
-}
-
-static enum err load_merges(struct lm_tokenizer *tokenizer, const struct json *model,
-                            struct note *note)
-{
-    const struct json *merges = NULL;
-    enum err err = json_get_array(model, "merges", &merges, note);
-    if (err != ERR_OK) {
-        return err;
-    }
-    size_t count = json_count(merges);
-    if (count > 4U * LM_TOKENIZER_VOCAB_MAX) {
-        return note_set(note, ERR_LIMIT, "model.merges has %zu items, the limit is %u", count,
-                        4U * LM_TOKENIZER_VOCAB_MAX);
-    }
-    uint32_t slots = 16;
-    while (slots < count * 2) {
-        slots *= 2;
-    }
-    tokenizer->merges = malloc(slots * sizeof *tokenizer->merges);
-    if (tokenizer->merges == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    memset(tokenizer->merges, 0xFF, slots * sizeof *tokenizer->merges);
-    tokenizer->merge_mask = slots - 1;
-    for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = take_merge(tokenizer, json_item(merges, i), (uint32_t)i, note);
-    }
-    return err;
 }
 
 /* --- the vocabulary --- */
@@ -362,12 +327,6 @@ static enum err measure_added(struct lm_tokenizer *tokenizer, const struct json 
         if (id < 0 || id >= (int64_t)LM_TOKENIZER_VOCAB_MAX) {
             return bad_id(note, content, id);
         }
-        static const char *const FLAGS[] = {"single_word", "lstrip", "rstrip"};
-        for (size_t f = 0; f < sizeof FLAGS / sizeof *FLAGS; f++) {
-            if (json_as_bool(json_member(node, FLAGS[f]), false)) {
-                return tokenizer_unsupported(note, FLAGS[f], content);
-            }
-        }
         tokenizer->vocab = tokenizer->vocab > (uint32_t)id ? tokenizer->vocab : (uint32_t)id + 1;
     }
     return ERR_OK;
@@ -381,41 +340,14 @@ static enum err check_empty(const struct json *object, const char *key, const ch
     return text[0] == '\0' && !number ? ERR_OK : tokenizer_unsupported(note, name, text);
 }
 
-static enum err load_added(struct lm_tokenizer *tokenizer, const struct json *added,
-                           struct note *note)
+/* Byte-level text falls back to the tokens of its spelling's bytes: never, when all bytes have tokens. */
+static enum err check_fallback(const struct loader *loader)
 {
-    size_t count = json_count(added);
-    tokenizer->added = calloc(count + 1, sizeof *tokenizer->added);
-    if (tokenizer->added == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++) {
-        const struct json *node = json_item(added, i);
-        const char *content = json_as_text(json_member(node, "content"), "");
-        uint32_t id = (uint32_t)json_as_i64(json_member(node, "id"), 0);
-        struct tokenizer_piece *piece = &tokenizer->pieces[id];
-        if (piece->used) {
-            return note_set(note, ERR_INVALID, "two added tokens have id %u", id);
+    const struct lm_tokenizer *tokenizer = loader->tokenizer;
+    for (int byte = 0; byte < 256 && tokenizer->byte_level && loader->byte_fallback; byte++) {
+        if (tokenizer->byte_ids[byte] == LM_TOKENIZER_NONE) {
+            return tokenizer_unsupported(loader->note, "model.byte_fallback", "with ByteLevel");
         }
-        enum err err = pool_add(tokenizer, content, strlen(content), piece);
-        if (err != ERR_OK) {
-            return err;
-        }
-        piece->added = true;
-        piece->special = json_as_bool(json_member(node, "special"), false);
-        tokenizer->keys[id].special = piece->special;
-        tokenizer->added_first[(uint8_t)content[0]] = 1;
-        /* Longest first, so that the first match found is the longest; equal ones by id. */
-        uint32_t at = tokenizer->added_count++;
-        while (at > 0) {
-            const struct tokenizer_piece *before = &tokenizer->pieces[tokenizer->added[at - 1]];
-            if (before->size >= piece->size) {
-                break;
-            }
-            tokenizer->added[at] = tokenizer->added[at - 1];
-            at--;
-        }
-        tokenizer->added[at] = id;
     }
     return ERR_OK;
 }
@@ -442,20 +374,34 @@ static enum err load_model(struct lm_tokenizer *tokenizer, const struct json *ro
     if (err != ERR_OK) {
         return err;
     }
+    CHECK(tokenizer->vocab > 0);
     tokenizer->pieces = calloc(tokenizer->vocab, sizeof *tokenizer->pieces);
     tokenizer->keys = calloc(tokenizer->vocab, sizeof *tokenizer->keys);
     if (tokenizer->pieces == NULL || tokenizer->keys == NULL) {
         return ERR_NO_MEMORY;
     }
-    err = load_added(tokenizer, added, note);
+    buf_init(&loader.scratch[0], PIECE_DECODED_MAX);
+    buf_init(&loader.scratch[1], PIECE_DECODED_MAX);
+    err = tokenizer_load_added(tokenizer, added, note);
     if (err == ERR_OK) {
         err = json_each_member(vocab, take_token, &loader);
+    }
+    if (err == ERR_OK) {
+        err = take_all_added(&loader, vocab, &tokenizer->raw);
+    }
+    if (err == ERR_OK) {
+        err = take_all_added(&loader, vocab, &tokenizer->normalized);
+    }
+    buf_deinit(&loader.scratch[0]);
+    buf_deinit(&loader.scratch[1]);
+    if (err == ERR_OK) {
+        err = check_fallback(&loader);
     }
     if (err == ERR_OK) {
         err = build_slots(tokenizer, note);
     }
     if (err == ERR_OK) {
-        err = load_merges(tokenizer, model, note);
+        err = tokenizer_load_merges(tokenizer, model, note);
     }
     if (err == ERR_OK) {
         const char *unknown = json_as_text(json_member(model, "unk_token"), NULL);
@@ -473,6 +419,8 @@ enum err lm_tokenizer_load(struct bytes json, struct lm_tokenizer **out, struct 
         return ERR_NO_MEMORY;
     }
     memset(tokenizer->byte_ids, 0xFF, sizeof tokenizer->byte_ids);
+    tokenizer->begin = LM_TOKENIZER_NONE;
+    tokenizer->end = LM_TOKENIZER_NONE;
     const struct json *model = NULL;
     enum err err = json_parse(json, LM_TOKENIZER_FILE_MAX, &root, note);
     if (err == ERR_OK) {
@@ -490,20 +438,19 @@ enum err lm_tokenizer_load(struct bytes json, struct lm_tokenizer **out, struct 
         err = check_empty(model, EMPTY[i][0], EMPTY[i][1], note);
     }
     if (err == ERR_OK) {
-        err = tokenizer_load_presplit(tokenizer, json_member(root, "pre_tokenizer"), 0, note);
+        err = tokenizer_load_cuts(tokenizer, json_member(root, "pre_tokenizer"), note);
     }
     if (err == ERR_OK) {
-        err = tokenizer_load_normalizer(tokenizer, json_member(root, "normalizer"), 0, note);
-    }
-    if (err == ERR_OK && tokenizer->byte_level &&
-        !tokenizer_is_null(json_member(root, "normalizer"))) {
-        err = tokenizer_unsupported(note, "normalizer", "with ByteLevel");
+        err = tokenizer_load_normals(tokenizer, json_member(root, "normalizer"), note);
     }
     if (err == ERR_OK) {
-        err = tokenizer_load_decoder(tokenizer, json_member(root, "decoder"), 0, note);
+        err = tokenizer_load_decoder(tokenizer, json_member(root, "decoder"), note);
     }
     if (err == ERR_OK) {
         err = load_model(tokenizer, root, model, note);
+    }
+    if (err == ERR_OK) {
+        err = tokenizer_load_template(tokenizer, json_member(root, "post_processor"), note);
     }
     json_destroy(root);
     if (err != ERR_OK) {
@@ -519,33 +466,41 @@ void lm_tokenizer_destroy(struct lm_tokenizer *tokenizer)
     if (tokenizer == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < tokenizer->split_count; i++) {
-        lm_presplit_destroy(tokenizer->splits[i]);
+    for (uint32_t i = 0; i < tokenizer->cut_count; i++) {
+        lm_presplit_destroy(tokenizer->cuts[i].split);
     }
-    free(tokenizer->prepend);
-    free(tokenizer->space);
+    tokenizer_added_deinit(&tokenizer->raw);
+    tokenizer_added_deinit(&tokenizer->normalized);
     free(tokenizer->pieces);
     free(tokenizer->pool);
     free(tokenizer->keys);
     free(tokenizer->slots);
     free(tokenizer->merges);
-    free(tokenizer->added);
     free(tokenizer);
+}
+
+static uint32_t find_added(const struct tokenizer_added_set *set, const char *content)
+{
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (strcmp(set->items[i].content, content) == 0) {
+            return set->items[i].id;
+        }
+    }
+    return LM_TOKENIZER_NONE;
 }
 
 uint32_t lm_tokenizer_find(const struct lm_tokenizer *tokenizer, const char *content)
 {
-    struct bytes key = {(const uint8_t *)content, strlen(content)};
-    for (uint32_t i = 0; i < tokenizer->added_count; i++) {
-        struct bytes added = lm_tokenizer_piece(tokenizer, tokenizer->added[i]);
-        if (added.size == key.size && memcmp(added.data, key.data, key.size) == 0) {
-            return tokenizer->added[i];
-        }
+    uint32_t id = find_added(&tokenizer->raw, content);
+    id = id == LM_TOKENIZER_NONE ? find_added(&tokenizer->normalized, content) : id;
+    if (id != LM_TOKENIZER_NONE) {
+        return id;
     }
+    struct bytes key = {(const uint8_t *)content, strlen(content)};
     uint8_t raw[LM_TOKENIZER_PIECE_MAX];
-    if (tokenizer->byte_level && key.size <= sizeof raw) {
+    if (tokenizer->byte_level) {
         size_t size = 0;
-        if (unmap(key, raw, &size) != ERR_OK) {
+        if (key.size > sizeof raw || tokenizer_unmap(key, raw, &size) != ERR_OK) {
             return LM_TOKENIZER_NONE;
         }
         key = (struct bytes){raw, size};

@@ -1,12 +1,20 @@
 /* tokenizer.h - text to token ids and back, as a Hugging Face tokenizer.json says.
  *
- * Two families: byte-level BPE (GPT-2, Llama 3, our own base model: text is split by a regular
- * expression, then bytes are merged) and SentencePiece-style BPE with byte fallback (Llama 2). Both
- * merge by rank, lowest first, leftmost first, in O(n log n) for a run of n bytes.
+ * Two families: byte-level BPE (GPT-2, Llama 3, Qwen, our own base model: text is split by a regular
+ * expression, then bytes are merged) and SentencePiece-style BPE with byte fallback (Llama 2, Mistral).
+ * Both merge by rank, lowest first, leftmost first, in O(n log n) for a run of n bytes.
+ *
+ * Read are: the normalisers NFC, Prepend and Replace; the pre-tokenizers Split, Digits, Metaspace and
+ * ByteLevel; the decoders ByteLevel, Metaspace, Replace, ByteFallback, Fuse and Strip; ByteLevel and
+ * TemplateProcessing of post_processor; Sequences of these; all flags of added tokens. truncation and
+ * padding are the caller's business.
  *
  * Why strict: a feature we do not implement would change ids silently, so it is an error that names
- * the field. Source: huggingface/tokenizers, its serialised form. The template that adds a
- * beginning-of-text token is the caller's business (chat.h), so post_processor is not applied.
+ * the field. Source: huggingface/tokenizers, its serialised form; tests/e2e compares with that library.
+ * Where we differ, on purpose: text that is not UTF-8 is an error, as is text without tokens in a file
+ * that has no unknown token (the library leaves it out); no text ever becomes a special token unless
+ * asked for; of bytes that are no UTF-8 each maximal subpart decodes to one U+FFFD, also in a run of
+ * byte-fallback tokens (the library would take the good bytes of such a run back).
  *
  * A tokenizer is immutable: any number of threads may use one. Pure. */
 #pragma once
@@ -21,12 +29,13 @@
 struct buf;
 struct note;
 
-#define LM_TOKENIZER_FILE_MAX (48U << 20) /* bytes of a tokenizer.json */
-#define LM_TOKENIZER_VOCAB_MAX 262144U    /* ids are smaller than this */
-#define LM_TOKENIZER_PIECE_MAX 1024U      /* bytes of one token */
-#define LM_TOKENIZER_ADDED_MAX 4096U      /* added tokens */
-#define LM_TOKENIZER_TEXT_MAX (8U << 20)  /* bytes in one call of lm_tokenizer_encode */
-#define LM_TOKENIZER_NONE UINT32_MAX      /* no such token */
+#define LM_TOKENIZER_FILE_MAX (48U << 20)   /* bytes of a tokenizer.json */
+#define LM_TOKENIZER_VOCAB_MAX 262144U      /* ids are smaller than this */
+#define LM_TOKENIZER_PIECE_MAX 1024U        /* bytes of one token */
+#define LM_TOKENIZER_ADDED_MAX 4096U        /* added tokens */
+#define LM_TOKENIZER_TEXT_MAX (8U << 20)    /* bytes in one call of lm_tokenizer_encode */
+#define LM_TOKENIZER_NORMAL_MAX (32U << 20) /* bytes of text made normal */
+#define LM_TOKENIZER_NONE UINT32_MAX        /* no such token */
 
 /* A growing list of token ids with a ceiling: past it, ERR_LIMIT. */
 struct lm_ids {
@@ -58,13 +67,20 @@ uint32_t lm_tokenizer_find(const struct lm_tokenizer *tokenizer, const char *con
 /* Is id an added token marked special? An id without a token is not. */
 bool lm_tokenizer_is_special(const struct lm_tokenizer *tokenizer, uint32_t id);
 
+/* What the file's post_processor puts before and behind a text: tokens, or LM_TOKENIZER_NONE. False, and
+ * nothing is set: the file has none, so that it does not say. Encoding adds neither: a text may be part
+ * of a longer one. */
+bool lm_tokenizer_template(const struct lm_tokenizer *tokenizer, uint32_t *out_begin,
+                           uint32_t *out_end);
+
 /* What a token decodes to in the middle of text: raw bytes, perhaps part of a character, borrowed
- * from the tokenizer. Special tokens give their own spelling; unknown ids nothing. */
+ * from the tokenizer. Unknown ids give nothing. */
 struct bytes lm_tokenizer_piece(const struct lm_tokenizer *tokenizer, uint32_t id);
 
 /* Appends the ids of text (UTF-8) to out. special: spellings of special tokens in the text become
- * those tokens; false for anything a user wrote. ERR_INVALID: not UTF-8. ERR_LIMIT: text or ids over
- * their bounds, or the pattern needs too many steps. On error out is as before. */
+ * those tokens; false for anything a user wrote. ERR_INVALID: not UTF-8, or a character without tokens.
+ * ERR_LIMIT: text or ids over their bounds, or the pattern needs too many steps. On error out is as
+ * before. */
 MUST_USE enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes text,
                                       bool special, struct lm_ids *out, struct note *note);
 
@@ -79,7 +95,8 @@ MUST_USE enum err lm_tokenizer_decode(const struct lm_tokenizer *tokenizer, cons
 struct lm_token_stream {
     const struct lm_tokenizer *tokenizer; /* must outlive the stream */
     bool special;                         /* write special tokens' spellings */
-    bool started;                         /* something was written or stripped */
+    bool started;                         /* a token was pushed that counts */
+    uint32_t strip;                       /* characters that the decoder may still leave out */
     uint8_t held[4];                      /* the beginning of a character */
     uint8_t held_size;
 };

@@ -10,7 +10,8 @@
 void lm_token_stream_init(struct lm_token_stream *stream, const struct lm_tokenizer *tokenizer,
                           bool special)
 {
-    *stream = (struct lm_token_stream){.tokenizer = tokenizer, .special = special};
+    *stream = (struct lm_token_stream){
+        .tokenizer = tokenizer, .special = special, .strip = tokenizer->decoder.strip_count};
 }
 
 /* Are these bytes the beginning of a character? Tries its ends: what may follow depends only on the
@@ -30,41 +31,41 @@ static bool begins_character(struct bytes text)
     return false;
 }
 
-/* Writes the whole characters of held + more; keeps the rest. */
-static void write_characters(struct lm_token_stream *stream, struct bytes more, struct buf *out)
+/* Writes what is complete of held + byte: a character, or U+FFFD for one that was begun and is not
+ * gone on with (Unicode 3.9: one for each maximal subpart). */
+static void write_byte(struct lm_token_stream *stream, uint8_t byte, struct buf *out)
 {
-    uint8_t window[8];
-    size_t used = 0;
-    while (used < more.size || stream->held_size > 0) {
-        /* The held bytes and as many new ones as a character can need. */
-        size_t size = stream->held_size;
-        memcpy(window, stream->held, size);
-        size_t taken = 0;
-        while (size < 4 && used + taken < more.size) {
-            window[size++] = more.data[used + taken++];
-        }
-        size_t character = utf8_char_size((struct bytes){window, size});
-        if (character == 0 && begins_character((struct bytes){window, size})) {
-            memcpy(stream->held, window, size);
-            stream->held_size = (uint8_t)size;
-            return;
-        }
-        size_t drop = character;
-        if (character > 0) {
-            (void)buf_append(out, window, character);
-        } else {
-            (void)buf_append_text(out, REPLACEMENT);
-            drop = 1;
-        }
-        /* What the character did not use goes back: first into held, the rest stays in more. */
-        if (drop >= stream->held_size) {
-            used += drop - stream->held_size;
+    for (bool again = true; again;) {
+        stream->held[stream->held_size++] = byte;
+        struct bytes held = {stream->held, stream->held_size};
+        again = false;
+        if (utf8_char_size(held) == held.size) {
+            (void)buf_append_bytes(out, held);
             stream->held_size = 0;
-        } else {
-            stream->held_size = (uint8_t)(stream->held_size - drop);
-            memmove(stream->held, stream->held + drop, stream->held_size);
+        } else if (!begins_character(held)) {
+            (void)buf_append_text(out, REPLACEMENT);
+            again = held.size > 1; /* what ended a character may begin the next */
+            stream->held_size = 0;
         }
     }
+}
+
+static void write_bytes(struct lm_token_stream *stream, struct bytes bytes, struct buf *out)
+{
+    size_t begin = 0; /* whole characters from here up to i are not yet written */
+    for (size_t i = 0; i < bytes.size;) {
+        size_t size = stream->held_size > 0
+                          ? 0
+                          : utf8_char_size((struct bytes){bytes.data + i, bytes.size - i});
+        if (size > 0) {
+            i += size;
+            continue;
+        }
+        (void)buf_append(out, bytes.data + begin, i - begin);
+        write_byte(stream, bytes.data[i++], out);
+        begin = i;
+    }
+    (void)buf_append(out, bytes.data + begin, bytes.size - begin);
 }
 
 enum err lm_token_stream_push(struct lm_token_stream *stream, uint32_t id, struct buf *out)
@@ -74,17 +75,26 @@ enum err lm_token_stream_push(struct lm_token_stream *stream, uint32_t id, struc
         return ERR_RANGE;
     }
     const struct tokenizer_piece *piece = &tokenizer->pieces[id];
-    if (piece->special && !stream->special) {
+    if (!piece->used || (piece->special && !stream->special)) {
         return ERR_OK;
     }
     struct bytes bytes = lm_tokenizer_piece(tokenizer, id);
-    if (!stream->started && bytes.size > 0) {
-        stream->started = true;
-        if (tokenizer->strip_first_space && !piece->added && bytes.data[0] == ' ') {
-            bytes = (struct bytes){bytes.data + 1, bytes.size - 1};
+    bool first = !stream->started;
+    stream->started = true;
+    if (first && tokenizer->decoder.metaspace_first && piece->marked) {
+        for (size_t i = 0; i < bytes.size; i++) { /* all its blanks were marks */
+            if (bytes.data[i] != ' ') {
+                write_bytes(stream, (struct bytes){bytes.data + i, 1}, out);
+            }
         }
+        return buf_err(out);
     }
-    write_characters(stream, bytes, out);
+    while (stream->strip > 0 && bytes.size > 0) {
+        bool drops = bytes.data[0] == (uint8_t)tokenizer->decoder.strip;
+        bytes = drops ? (struct bytes){bytes.data + 1, bytes.size - 1} : bytes;
+        stream->strip = drops ? stream->strip - 1 : 0;
+    }
+    write_bytes(stream, bytes, out);
     return buf_err(out);
 }
 

@@ -1,6 +1,7 @@
 /* tokenizer_encode.c - text to ids; see tokenizer.h.
  *
- * Text is cut at added tokens, then by the patterns one after the other, then each word is merged:
+ * Text is cut at added tokens, what lies between is made normal and cut at those that are normal too,
+ * the rest goes through the steps of the pre-tokenizer one after the other, then each word is merged:
  * symbols form a doubly linked list in an array, candidate merges a heap ordered by (rank, position),
  * and an entry whose symbols have changed since is dropped when it comes up. */
 #include <stdlib.h>
@@ -61,7 +62,14 @@ struct encoder {
     struct candidate *heap;
     size_t capacity; /* of symbols; the heap holds three times as many */
     size_t heap_count;
-    uint32_t depth; /* which pattern cuts next */
+    struct buf normal[2];
+    /* Of each step that is cutting: the text it cuts, and whether that begins where all text does. */
+    struct level {
+        struct buf marked;
+        const uint8_t *begin;
+        bool first;
+    } levels[TOKENIZER_STEPS_MAX];
+    uint32_t depth; /* which step cuts next */
 };
 
 static bool comes_before(const struct candidate *a, const struct candidate *b)
@@ -135,10 +143,31 @@ static enum err reserve(struct encoder *encoder, size_t count)
     return ERR_OK;
 }
 
-/* The word as first symbols. A character without a token becomes its bytes' tokens, or unknown. */
+static void link_symbols(struct symbol *symbols, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        symbols[i].previous = i == 0 ? NO_SYMBOL : i - 1;
+        symbols[i].next = i + 1 == count ? NO_SYMBOL : i + 1;
+    }
+}
+
+/* Have all bytes of a character tokens? Byte level, the one has none. */
+static bool falls_back(const struct lm_tokenizer *tokenizer, const uint8_t *bytes, size_t size)
+{
+    bool known = true;
+    for (size_t i = 0; i < size; i++) {
+        known = known && tokenizer->byte_ids[bytes[i]] != LM_TOKENIZER_NONE;
+    }
+    return known;
+}
+
+/* The word as first symbols. A character without a token becomes its bytes' tokens, or unknown; one that
+ * is unknown is written when the next known character comes, so that it can be one with its likes. */
 static enum err first_symbols(struct encoder *encoder, struct bytes word, uint32_t *out_count)
 {
     const struct lm_tokenizer *tokenizer = encoder->tokenizer;
+    struct symbol *symbols = encoder->symbols;
+    bool pending = false;
     uint32_t count = 0;
     for (size_t i = 0; i < word.size;) {
         size_t size = 1;
@@ -148,29 +177,29 @@ static enum err first_symbols(struct encoder *encoder, struct bytes word, uint32
             CHECK(size > 0); /* the text was checked */
             id = tokenizer_lookup(tokenizer, (struct bytes){word.data + i, size});
         }
-        bool bytes_known = true;
-        for (size_t k = 0; k < size; k++) {
-            bytes_known = bytes_known && tokenizer->byte_ids[word.data[i + k]] != LM_TOKENIZER_NONE;
-        }
-        if (id != LM_TOKENIZER_NONE) {
-            encoder->symbols[count++].id = id;
-        } else if (bytes_known) {
+        if (id == LM_TOKENIZER_NONE && falls_back(tokenizer, word.data + i, size)) {
             for (size_t k = 0; k < size; k++) {
-                encoder->symbols[count++].id = tokenizer->byte_ids[word.data[i + k]];
+                symbols[count++].id = tokenizer->byte_ids[word.data[i + k]];
             }
-        } else if (tokenizer->unknown == LM_TOKENIZER_NONE) {
+        } else if (id == LM_TOKENIZER_NONE && tokenizer->unknown == LM_TOKENIZER_NONE) {
             return note_set(encoder->note, ERR_INVALID,
                             "text has bytes the tokenizer has no token for");
-        } else if (!tokenizer->fuse_unknown || count == 0 ||
-                   encoder->symbols[count - 1].id != tokenizer->unknown) {
-            encoder->symbols[count++].id = tokenizer->unknown;
+        } else {
+            bool known = id != LM_TOKENIZER_NONE;
+            if (pending && (known || !tokenizer->fuse_unknown)) {
+                symbols[count++].id = tokenizer->unknown;
+            }
+            pending = !known;
+            if (known) {
+                symbols[count++].id = id;
+            }
         }
         i += size;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        encoder->symbols[i].previous = i == 0 ? NO_SYMBOL : i - 1;
-        encoder->symbols[i].next = i + 1 == count ? NO_SYMBOL : i + 1;
+    if (pending) {
+        symbols[count++].id = tokenizer->unknown;
     }
+    link_symbols(symbols, count);
     *out_count = count;
     return ERR_OK;
 }
@@ -228,65 +257,101 @@ static enum err encode_word(void *argument, struct bytes word)
     return err;
 }
 
-/* Cuts by pattern number encoder->depth, and what it gives by the next. */
-static enum err split_word(void *argument, struct bytes word)
+/* The piece with its blanks marked and one put before it, as the step says; itself, or in marked. */
+static enum err mark_blanks(const struct tokenizer_cut *cut, bool first, struct buf *marked,
+                            struct bytes *piece)
 {
-    struct encoder *encoder = argument;
-    if (encoder->depth == encoder->tokenizer->split_count) {
-        return encode_word(encoder, word);
-    }
-    const struct lm_presplit *split = encoder->tokenizer->splits[encoder->depth++];
-    enum err err = lm_presplit_each(split, word, split_word, encoder, encoder->note);
-    encoder->depth--;
-    return err;
-}
-
-/* Text between added tokens. */
-static enum err encode_plain(struct encoder *encoder, struct bytes text)
-{
-    const struct lm_tokenizer *tokenizer = encoder->tokenizer;
-    if (text.size == 0) {
+    size_t size = strlen(cut->mark);
+    bool blanks =
+        size > 0 && strcmp(cut->mark, " ") != 0 && memchr(piece->data, ' ', piece->size) != NULL;
+    bool begins =
+        piece->data[0] == ' ' || (piece->size >= size && memcmp(piece->data, cut->mark, size) == 0);
+    bool prefix =
+        !begins && (cut->prefix == TOKENIZER_ALWAYS || (cut->prefix == TOKENIZER_FIRST && first));
+    if (!blanks && !prefix) {
         return ERR_OK;
     }
-    bool prefix = tokenizer->byte_level && tokenizer->prefix_space && text.data[0] != ' ';
-    if (!prefix && tokenizer->prepend == NULL && tokenizer->space == NULL) {
-        return split_word(encoder, text);
-    }
-    struct buf normal;
-    buf_init(&normal, (size_t)LM_TOKENIZER_TEXT_MAX * 16 + 64);
+    buf_clear(marked);
     if (prefix) {
-        (void)buf_append_byte(&normal, ' ');
+        (void)buf_append(marked, cut->mark, size);
     }
-    if (tokenizer->prepend != NULL) {
-        (void)buf_append_text(&normal, tokenizer->prepend);
+    if (blanks) {
+        tokenizer_replace(*piece, " ", cut->mark, marked);
+    } else {
+        (void)buf_append_bytes(marked, *piece);
     }
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] == ' ' && tokenizer->space != NULL) {
-            (void)buf_append_text(&normal, tokenizer->space);
-        } else {
-            (void)buf_append_byte(&normal, text.data[i]);
+    *piece = buf_bytes(marked);
+    return buf_err(marked);
+}
+
+static enum err cut_word(void *argument, struct bytes word);
+
+/* Takes a piece, not empty, through the steps from encoder->depth on. first: it begins the text. */
+static enum err cut_piece(struct encoder *encoder, struct bytes piece, bool first)
+{
+    const struct lm_tokenizer *tokenizer = encoder->tokenizer;
+    uint32_t depth = encoder->depth;
+    enum err err = ERR_OK;
+    for (uint32_t i = depth; i < tokenizer->cut_count && err == ERR_OK; i++) {
+        const struct tokenizer_cut *cut = &tokenizer->cuts[i];
+        struct level *level = &encoder->levels[i];
+        err = mark_blanks(cut, first, &level->marked, &piece);
+        if (err == ERR_OK && cut->split != NULL) {
+            level->begin = piece.data;
+            level->first = first;
+            encoder->depth = i + 1;
+            err = lm_presplit_each(cut->split, piece, cut_word, encoder, encoder->note);
+            encoder->depth = depth;
+            return err;
         }
     }
-    enum err err = buf_err(&normal);
-    if (err == ERR_OK) {
-        err = split_word(encoder, buf_bytes(&normal));
+    return err == ERR_OK ? encode_word(encoder, piece) : err;
+}
+
+static enum err cut_word(void *argument, struct bytes word)
+{
+    struct encoder *encoder = argument;
+    const struct level *level = &encoder->levels[encoder->depth - 1];
+    if (encoder->depth == encoder->tokenizer->cut_count) {
+        return encode_word(encoder, word);
     }
-    buf_deinit(&normal);
+    return cut_piece(encoder, word, level->first && word.data == level->begin);
+}
+
+/* Text between added tokens that are looked for as they are. first: it begins the text. */
+static enum err encode_plain(struct encoder *encoder, struct bytes text, bool first, bool special)
+{
+    struct bytes normal = {0};
+    enum err err = tokenizer_normalize(encoder->tokenizer, text, encoder->normal, &normal);
+    if (err == ERR_LIMIT) {
+        err = note_set(encoder->note, err, "text made normal has more than %u bytes",
+                       LM_TOKENIZER_NORMAL_MAX);
+    }
+    struct tokenizer_scan scan = {
+        .set = &encoder->tokenizer->normalized, .text = normal, .special = special};
+    for (bool more = true; more && err == ERR_OK;) {
+        struct bytes before;
+        const struct tokenizer_added *token = tokenizer_scan_next(&scan, &before);
+        if (before.size > 0) {
+            err = cut_piece(encoder, before, first && before.data == normal.data);
+        }
+        if (err == ERR_OK && token != NULL) {
+            err = append(encoder, token->id);
+        }
+        more = token != NULL;
+    }
     return err;
 }
 
-/* The longest added token that text begins with, or LM_TOKENIZER_NONE. */
-static uint32_t added_at(const struct lm_tokenizer *tokenizer, struct bytes text, bool special)
+static void encoder_deinit(struct encoder *encoder)
 {
-    for (uint32_t i = 0; i < tokenizer->added_count; i++) {
-        uint32_t id = tokenizer->added[i];
-        struct bytes piece = lm_tokenizer_piece(tokenizer, id);
-        if ((special || !tokenizer->pieces[id].special) && piece.size <= text.size &&
-            memcmp(piece.data, text.data, piece.size) == 0) {
-            return id;
-        }
+    for (uint32_t i = 0; i < TOKENIZER_STEPS_MAX; i++) {
+        buf_deinit(&encoder->levels[i].marked);
     }
-    return LM_TOKENIZER_NONE;
+    buf_deinit(&encoder->normal[0]);
+    buf_deinit(&encoder->normal[1]);
+    free(encoder->symbols);
+    free(encoder->heap);
 }
 
 enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes text, bool special,
@@ -300,30 +365,26 @@ enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes 
         return note_set(note, ERR_INVALID, "text is not utf-8");
     }
     struct encoder encoder = {.tokenizer = tokenizer, .out = out, .note = note};
+    for (uint32_t i = 0; i < TOKENIZER_STEPS_MAX; i++) {
+        buf_init(&encoder.levels[i].marked, LM_TOKENIZER_NORMAL_MAX);
+    }
+    buf_init(&encoder.normal[0], LM_TOKENIZER_NORMAL_MAX);
+    buf_init(&encoder.normal[1], LM_TOKENIZER_NORMAL_MAX);
     size_t count_before = out->count;
-    size_t begin = 0;
+    struct tokenizer_scan scan = {.set = &tokenizer->raw, .text = text, .special = special};
     enum err err = ERR_OK;
-    for (size_t i = 0; i < text.size && err == ERR_OK;) {
-        uint32_t id = LM_TOKENIZER_NONE;
-        if (tokenizer->added_first[text.data[i]] != 0) {
-            id = added_at(tokenizer, (struct bytes){text.data + i, text.size - i}, special);
+    for (bool more = true; more && err == ERR_OK;) {
+        struct bytes before;
+        const struct tokenizer_added *token = tokenizer_scan_next(&scan, &before);
+        if (before.size > 0) {
+            err = encode_plain(&encoder, before, before.data == text.data, special);
         }
-        if (id == LM_TOKENIZER_NONE) {
-            i++;
-            continue;
+        if (err == ERR_OK && token != NULL) {
+            err = append(&encoder, token->id);
         }
-        err = encode_plain(&encoder, (struct bytes){text.data + begin, i - begin});
-        if (err == ERR_OK) {
-            err = append(&encoder, id);
-        }
-        i += tokenizer->pieces[id].size;
-        begin = i;
+        more = token != NULL;
     }
-    if (err == ERR_OK && begin < text.size) {
-        err = encode_plain(&encoder, (struct bytes){text.data + begin, text.size - begin});
-    }
-    free(encoder.symbols);
-    free(encoder.heap);
+    encoder_deinit(&encoder);
     if (err != ERR_OK) {
         out->count = count_before;
     }

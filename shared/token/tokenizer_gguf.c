@@ -277,6 +277,7 @@ static void added_write(const struct vocabulary *vocabulary, struct json_writer 
             json_write_key(writer, "content");
             json_write_text_bytes(writer, token->text);
             json_put_bool(writer, "special", token->type != TYPE_USER);
+            json_put_bool(writer, "normalized", false);
             json_end_object(writer);
         }
     }
@@ -346,6 +347,13 @@ static void replace_write(struct json_writer *writer, const char *from, const ch
     json_end_object(writer);
 }
 
+static void type_write(struct json_writer *writer, const char *type)
+{
+    json_begin_object(writer);
+    json_put_text(writer, "type", type);
+    json_end_object(writer);
+}
+
 static enum err spaces_write(const struct vocabulary *vocabulary, struct json_writer *writer,
                              struct note *note)
 {
@@ -375,6 +383,8 @@ static enum err spaces_write(const struct vocabulary *vocabulary, struct json_wr
     json_write_key(writer, "decoders");
     json_begin_array(writer);
     replace_write(writer, SPACE, " ");
+    type_write(writer, "ByteFallback");
+    type_write(writer, "Fuse");
     if (prefix) {
         json_begin_object(writer);
         json_put_text(writer, "type", "Strip");

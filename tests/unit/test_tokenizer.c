@@ -127,7 +127,7 @@ START_TEST(test_refuses_by_name)
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
         {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", "dropout"},
         {"{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"}}", "end_of_word_suffix"},
-        {SMALL("\"normalizer\":{\"type\":\"NFC\"},"), "NFC"},
+        {SMALL("\"normalizer\":{\"type\":\"NFKC\"},"), "NFKC"},
         {"{\"pre_tokenizer\":{\"type\":\"Whitespace\"},\"model\":{}}", "Whitespace"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},"
          "\"behavior\":\"Isolated\"},\"model\":{}}",
@@ -268,7 +268,7 @@ START_TEST(test_sentencepiece_round_trips)
         }
         /* "Once upon a time" is 403 407 261 378 in llama2.c's 512-token vocabulary. */
         expect(tokenizer, "Once upon a time", false, (uint32_t[]){403, 407, 261, 378}, 4);
-        /* A byte of a character held back, then something else: one replacement, nothing lost. */
+        /* A character begun and not gone on with: one replacement for all of it, nothing else lost. */
         struct lm_token_stream stream;
         struct buf out;
         buf_init(&out, 100);
@@ -277,11 +277,11 @@ START_TEST(test_sentencepiece_round_trips)
         ck_assert_uint_eq(lm_token_stream_push(&stream, 3 + 0x9F, &out), ERR_OK);
         ck_assert_uint_eq(out.size, 0);
         ck_assert_uint_eq(lm_token_stream_push(&stream, 3 + 'A', &out), ERR_OK);
-        ck_assert_str_eq(buf_text(&out), "\xEF\xBF\xBD\xEF\xBF\xBD"
+        ck_assert_str_eq(buf_text(&out), "\xEF\xBF\xBD"
                                          "A");
         ck_assert_uint_eq(lm_token_stream_push(&stream, 3 + 0xC3, &out), ERR_OK);
         ck_assert_uint_eq(lm_token_stream_finish(&stream, &out), ERR_OK);
-        ck_assert_uint_eq(out.size, 10);
+        ck_assert_uint_eq(out.size, 7);
         buf_deinit(&out);
         lm_tokenizer_destroy(tokenizer);
     }
