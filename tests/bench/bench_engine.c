@@ -1,7 +1,7 @@
 /* bench_engine.c - how fast the engine is beside what people would use instead, on this machine.
  *
  * bench_engine [--only PART[,PART...]]: parts are limits (always), products, serving, training,
- * memory.
+ * memory, tokenize.
  * Writes build/bench/engine.json: one number per figure of the table of bars, the worst of one and
  * two threads, with all rows under "rows". Peers: OpenBLAS (linked), llama.cpp (peer_llama.mjs),
  * PyTorch (peer_torch.py); `make bench-deps` installs them. A figure whose peer could not run is
@@ -130,7 +130,8 @@ int main(int argc, char **argv)
     }
     const char *only = argc == 3 && strcmp(argv[1], "--only") == 0 ? argv[2] : NULL;
     if (argc != 1 && only == NULL) {
-        (void)fprintf(stderr, "usage: bench_engine [--only products,serving,training,memory]\n");
+        (void)fprintf(stderr,
+                      "usage: bench_engine [--only products,serving,training,memory,tokenize]\n");
         return 2;
     }
     struct note note = {0};
@@ -164,6 +165,9 @@ int main(int argc, char **argv)
     }
     if (wanted(only, "memory")) {
         bench_memory(&bench);
+    }
+    if (wanted(only, "tokenize")) {
+        bench_tokenize(&bench);
     }
     bool ok = report_write(&bench);
     for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {

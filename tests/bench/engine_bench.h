@@ -85,5 +85,6 @@ void bench_products(struct bench *bench);
 void bench_serving(struct bench *bench);
 void bench_training(struct bench *bench);
 void bench_memory(struct bench *bench);
+void bench_tokenize(struct bench *bench);
 /* One case of bench_memory, in a process of its own: its exit code. */
 int bench_memory_child(const char *path, const char *name);
