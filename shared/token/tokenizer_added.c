@@ -159,6 +159,12 @@ static const struct tokenizer_added *longest(const struct tokenizer_added_set *s
         if (depth == text.size) {
             break;
         }
+        if (low + 1 == high) { /* one is left: long ones are compared at once */
+            const struct tokenizer_added *last = &set->items[low];
+            bool found = last->pattern_size <= text.size &&
+                         memcmp(last->pattern, text.data, last->pattern_size) == 0;
+            return found ? last : best;
+        }
         low = lower_bound(set, low, high, depth, text.data[depth]);
         high = lower_bound(set, low, high, depth, text.data[depth] + 1U);
     }

@@ -1,13 +1,13 @@
 /* tokenizer_internal.h - a loaded tokenizer, shared by tokenizer.c (loading) and tokenizer_*.c only. */
 #pragma once
 
+#include "shared/base/buf.h"
 #include "shared/token/presplit.h"
 #include "shared/token/tokenizer.h"
 
 #define TOKENIZER_STEPS_MAX 8U  /* of a normaliser, or of a pre-tokenizer */
 #define TOKENIZER_SHORT_MAX 16U /* bytes that a section puts before or in the place of others */
 
-struct buf;
 struct json;
 
 /* A token's bytes in the pool. */
