@@ -10,6 +10,7 @@
 #include "shared/base/buf.h"
 #include "shared/lm/config.h"
 #include "shared/lm/engine.h"
+#include "shared/lm/weights.h"
 #include "shared/platform/file.h"
 
 #define MODEL_FOLDER_TOKENIZER "deploy/models/openledger-3m/tokenizer.json" /* 4,096 ids */
