@@ -152,3 +152,8 @@ enum err attribution_share_set(struct bytes evidence, struct buf *out)
     openledger__v1__answer_attribution__free_unpacked(record, NULL);
     return err;
 }
+
+bool attribution_batch_over(uint32_t closed, uint64_t age_ms)
+{
+    return closed > 0 || age_ms >= ATTRIBUTION_REBATCH_MS;
+}

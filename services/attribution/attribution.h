@@ -4,6 +4,9 @@
  * is what is said about them to people. */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "openledger/v1/events.pb-c.h"
 #include "openledger/v1/services.pb-c.h"
 #include "shared/base/buf.h"
@@ -40,3 +43,11 @@ MUST_USE enum err attribution_set_batch(struct bytes evidence, const struct dige
 
 /* Appends the ShareSet inside a record, in the bytes that were signed. */
 MUST_USE enum err attribution_share_set(struct bytes evidence, struct buf *out);
+
+#define ATTRIBUTION_REBATCH_MS 30000U /* before what the ledger did not take goes out again */
+
+/* Is an announced batch done with? closed: how many of its receipts do not wait for shares
+ * on the ledger any more; age_ms: since it was announced. A batch counts whole or not at all: so once any
+ * of its receipts is closed it was taken, or (one was overdue, or another's) never will be, and what still
+ * waits can go out in a new one at once. Else it may have been lost with its stream. */
+bool attribution_batch_over(uint32_t closed, uint64_t age_ms);

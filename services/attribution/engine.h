@@ -20,7 +20,6 @@
 #define ENGINE_JUDGES_MAX 8U        /* adapters whose model and index are kept in memory */
 #define ENGINE_FETCH_MAX 32U        /* answers taken at once */
 #define ENGINE_BATCH_MS 300U        /* between two batches */
-#define ENGINE_REBATCH_MS 30000U    /* before what the ledger did not take goes out again */
 #define ENGINE_RETRY_MS 1000U       /* before an answer that came too early is looked at again */
 #define ENGINE_INDEX_RETRY_MS 5000U /* before an index that could not be built is tried again */
 #define ENGINE_SUBMIT_MS 10000U     /* the worker is held up at most so long by one transaction */

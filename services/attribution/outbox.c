@@ -1,8 +1,12 @@
 /* outbox.c - share sets on their way to the ledger; see engine.h.
  *
  * A batch is refused as a whole when one of its receipts is not waiting for shares (any more). So only
- * receipts that wait on the ledger go into a batch, and a batch that is not taken in time is taken
- * apart: what still waits goes out again in a new one. The ledger pays each receipt once. */
+ * receipts that wait on the ledger go into a batch, and a batch of which one is closed, or that is not
+ * taken in time (it may be lost with its stream), is taken apart: what still waits goes out again in a
+ * new one. The ledger pays each receipt once.
+ *
+ * Announcements carry no message id: the same sets are the same batch, and a stream that remembers it
+ * would drop what its readers have lost. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,15 +160,15 @@ static enum err announce(struct engine *engine, struct attribution_batch *batch,
     buf_init(&data, BUS_MESSAGE_MAX);
     enum err err = ledger_pack(&message.base, &data);
     if (err == ERR_OK) {
-        struct bus_publish_options options = {.id = digest_format(&batch->digest, text)};
         err = bus_stream_publish(service_bus(engine->options.service), SUBJECT, buf_bytes(&data),
-                                 &options, NULL, note);
+                                 NULL, NULL, note);
     }
     buf_deinit(&data);
     if (err == ERR_OK) {
         batch->announced_ms = clock_real_ms();
         metric_add(engine->batches_total, 1);
-        log_info("shares_published batch=%s receipts=%u", text, batch->count);
+        log_info("shares_published batch=%s receipts=%u", digest_format(&batch->digest, text),
+                 batch->count);
         err = attribution_store_announced(engine->options.store, batch, note);
     }
     return err;
@@ -228,8 +232,9 @@ static enum err follow_up(struct engine *engine, struct attribution_batch *batch
         closed += states[i] == RECEIPT_CLOSED;
     }
     uint64_t now = clock_real_ms();
-    bool late = now < batch->announced_ms || now - batch->announced_ms >= ENGINE_REBATCH_MS;
-    return closed == batch->count || late ? take_apart(engine, batch, states, note) : ERR_OK;
+    uint64_t age_ms = now < batch->announced_ms ? UINT64_MAX : now - batch->announced_ms;
+    return attribution_batch_over(closed, age_ms) ? take_apart(engine, batch, states, note)
+                                                  : ERR_OK;
 }
 
 void engine_outbox(struct engine *engine)

@@ -274,6 +274,15 @@ START_TEST(test_hostile_messages)
 }
 END_TEST
 
+START_TEST(test_when_a_batch_is_over)
+{
+    ck_assert(!attribution_batch_over(0, 0));
+    ck_assert(!attribution_batch_over(0, ATTRIBUTION_REBATCH_MS - 1));
+    ck_assert(attribution_batch_over(0, ATTRIBUTION_REBATCH_MS));
+    ck_assert(attribution_batch_over(1, 0)); /* taken, or one is overdue: the others do not wait */
+}
+END_TEST
+
 int main(void)
 {
     crypto_start();
@@ -285,6 +294,7 @@ int main(void)
     tcase_add_test(tcase, test_parked_answers_are_known_and_counted);
     tcase_add_test(tcase, test_only_true_openings_pass);
     tcase_add_test(tcase, test_hostile_messages);
+    tcase_add_test(tcase, test_when_a_batch_is_over);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
