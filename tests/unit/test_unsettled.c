@@ -142,6 +142,11 @@ START_TEST(test_a_batch_is_shown_by_its_last_number)
     ck_assert_int_eq(world_settle_receipts(world, &second), ERR_OK);
     ck_assert_uint_eq(look(0), 0);
     ck_assert_uint_eq(unsettled_floor(view), 2);
+    struct digest half = receipts(5, 1, NULL); /* the first receipt alone */
+    struct digest third = receipts(5, 2, NULL);
+    ck_assert_int_eq(add_batch(&third, 1000), ERR_OK);
+    ck_assert_int_eq(world_settle_receipts(world, &half), ERR_OK);
+    ck_assert_uint_eq(look(1000 + RETRY_MS), 1);
 }
 END_TEST
 
