@@ -23,7 +23,6 @@ enum {
     GROUP_PARTS = 4,
     SNAPSHOT_BLOCKS = 1000
 };
-#define SNAPSHOT_MAX (UINT64_C(1) << 30) /* bytes */
 
 static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
 {
@@ -35,7 +34,7 @@ static struct ledger_blobs blobs_of(struct settlement *settlement)
     return (struct ledger_blobs){.get = blob_find, .context = settlement->blobs};
 }
 
-static void block_add(struct settlement *settlement, uint64_t last_index, struct bytes header)
+void settlement_block_add(struct settlement *settlement, uint64_t last_index, struct bytes header)
 {
     if (settlement->block_count == settlement->block_capacity) {
         settlement->block_capacity =
@@ -51,93 +50,12 @@ static void block_add(struct settlement *settlement, uint64_t last_index, struct
 
 /* ---- start -------------------------------------------------------------------------------------- */
 
-/* Entry index of the journal hashes to this? */
-static bool journal_has(struct settlement *settlement, uint64_t index, const struct digest *hash)
-{
-    struct digest found;
-    if (index == 0 || index > journal_count(settlement->journal)) {
-        return false;
-    }
-    buf_clear(&settlement->entry);
-    if (journal_read(settlement->journal, index - 1, &settlement->entry, NULL) != ERR_OK) {
-        return false;
-    }
-    ledger_entry_hash(buf_bytes(&settlement->entry), &found);
-    return digest_equal(&found, hash);
-}
-
-/* Reads the headers of all blocks up to the snapshot's and compares the last with the state. */
-static enum err headers_load(struct settlement *settlement, struct ledger *ledger)
-{
-    struct ledger_head head;
-    struct digest hash;
-    struct digest root;
-    struct buf header;
-    ledger_head(ledger, &head);
-    ledger_state_root(ledger, &root);
-    buf_init(&header, 4096);
-    enum err err = ERR_OK;
-    bool same = head.height == 0;
-    for (uint64_t height = 1; height <= head.height && err == ERR_OK; height++) {
-        buf_clear(&header);
-        err = settlement_store_header(settlement->store, height, &header);
-        Openledger__V1__BlockHeader *decoded =
-            err ? NULL : openledger__v1__block_header__unpack(NULL, header.size, header.data);
-        if (decoded == NULL) {
-            err = ERR_CORRUPT;
-            break;
-        }
-        block_add(settlement, decoded->last_index, buf_bytes(&header));
-        if (height == head.height) {
-            sha256(buf_bytes(&header), &hash);
-            same = digest_equal(&hash, &head.header_hash) &&
-                   bytes_equal(ledger_bytes(decoded->state_root), digest_bytes(&root));
-        }
-        openledger__v1__block_header__free_unpacked(decoded, NULL);
-    }
-    buf_deinit(&header);
-    return same ? err : ERR_CORRUPT;
-}
-
-/* Loads the last snapshot if index, snapshot and journal all agree; else starts at genesis with an
- * empty index. */
-static enum err state_load(struct settlement *settlement, struct bytes genesis, struct note *note)
-{
-    struct settlement_store_mark mark;
-    struct ledger_head head;
-    struct buf snapshot;
-    buf_init(&snapshot, SNAPSHOT_MAX);
-    ledger_head(settlement->ledger, &head);
-    struct ledger *restored = NULL;
-    bool fits = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
-                digest_equal(&mark.chain_id, &head.chain_id) &&
-                journal_has(settlement, mark.index, &mark.entry_hash) &&
-                settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
-                ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
-    if (fits) {
-        ledger_head(restored, &head);
-        fits = head.index <= mark.index && journal_has(settlement, head.index, &head.entry_hash) &&
-               headers_load(settlement, restored) == ERR_OK;
-    }
-    buf_deinit(&snapshot);
-    if (!fits) {
-        ledger_destroy(restored);
-        settlement->block_count = 0;
-        return settlement_store_clear(settlement->store, note);
-    }
-    ledger_destroy(settlement->ledger);
-    settlement->ledger = restored;
-    settlement->snapshot_height = head.height;
-    settlement->final = mark.index; /* the index holds only what was final */
-    return ERR_OK;
-}
-
 /* What follows from an entry that was just applied. */
 static enum err entry_index(struct settlement *settlement, struct note *note)
 {
     const struct ledger_effects *effects = &settlement->effects;
     if (effects->kind == LEDGER_KIND_SEAL) {
-        block_add(settlement, effects->index, buf_bytes(&effects->header));
+        settlement_block_add(settlement, effects->index, buf_bytes(&effects->header));
     }
     settlement->unindexed_legs += effects->leg_count;
     return settlement_store_index(settlement->store, effects, note);
@@ -177,7 +95,8 @@ static enum err replayed(void *context, struct bytes entry, struct note *note)
     struct replaying *replaying = context;
     struct settlement *settlement = replaying->settlement;
     (void)entry;
-    enum err err = entry_index(settlement, note);
+    enum err err = settlement_vouch_check(settlement, note);
+    err = err ? err : entry_index(settlement, note);
     if (err == ERR_OK && replaying->final) {
         settlement->final = settlement->effects.index;
         settlement->replayed++;
@@ -196,6 +115,7 @@ enum err settlement_replay(struct settlement *settlement, uint64_t until, bool f
     const struct ledger_replay_options options = {.ledger = settlement->ledger,
                                                   .blobs = &blobs,
                                                   .parallel = settlement->parallel,
+                                                  .signed_until = settlement->vouched.last_index,
                                                   .effects = &settlement->effects,
                                                   .applied = replayed,
                                                   .context = &replaying};
@@ -226,6 +146,9 @@ static enum err replay_all(struct settlement *settlement, uint64_t final, struct
     settlement->final = 0;
     if (settlement->agreement != NULL && final < until) {
         until = final;
+    }
+    if (until < settlement->vouched.last_index) { /* its root will not be seen */
+        settlement->vouched.last_index = 0;
     }
     enum err err = settlement_replay(settlement, until, true, note);
     struct ledger_head head;
@@ -273,6 +196,32 @@ static enum err folders_open(struct settlement *settlement, const char *folder, 
     return err;
 }
 
+static enum err recover(struct settlement *settlement, const struct settlement_options *options,
+                        struct note *note)
+{
+    enum err err = settlement_state_load(settlement, options->genesis, note);
+    if (err == ERR_OK) {
+        (void)ledger_parallel(settlement->ledger, settlement->parallel);
+    }
+    return err ? err : replay_all(settlement, options->final, note);
+}
+
+/* From genesis and checking every signature: nothing is vouched for. */
+static enum err recover_anew(struct settlement *settlement,
+                             const struct settlement_options *options, struct note *note)
+{
+    settlement->vouched = (struct settlement_vouched){.last_index = 0};
+    settlement->final = 0;
+    settlement->replayed = 0;
+    settlement->snapshot_height = 0;
+    settlement->unindexed_legs = 0;
+    ledger_destroy(settlement->ledger);
+    settlement->ledger = NULL;
+    enum err err = settlement_store_clear(settlement->store, note);
+    err = err ? err : ledger_create(options->genesis, &settlement->ledger, note);
+    return err ? err : recover(settlement, options, note);
+}
+
 enum err settlement_open(const struct settlement_options *options,
                          struct settlement **out_settlement, struct note *note)
 {
@@ -299,11 +248,13 @@ enum err settlement_open(const struct settlement_options *options,
         err = note_set(note, ERR_DENIED, "the sequencer's key is not the one in the genesis file");
     }
     err = err ? err : folders_open(settlement, options->folder, note);
-    err = err ? err : state_load(settlement, options->genesis, note);
     if (err == ERR_OK) {
-        (void)ledger_parallel(settlement->ledger, settlement->parallel);
+        settlement_vouch_read(settlement);
+        err = recover(settlement, options, note);
     }
-    err = err ? err : replay_all(settlement, options->final, note);
+    if (err != ERR_OK && settlement->vouched.refuted) {
+        err = recover_anew(settlement, options, note);
+    }
     err = err ? err : checkpoint_write(settlement, note);
     if (err != ERR_OK) {
         settlement_close(settlement);

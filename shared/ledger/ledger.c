@@ -457,7 +457,8 @@ enum err ledger_apply_prepared(struct ledger *ledger, const struct ledger_prepar
 enum err ledger_apply(struct ledger *ledger, struct bytes entry, const struct ledger_blobs *blobs,
                       struct ledger_effects *effects, struct note *note)
 {
-    struct ledger_prepared *prepared = ledger_prepare_entry(&ledger->head.chain_id, entry, blobs);
+    struct ledger_prepared *prepared =
+        ledger_prepare_entry(&ledger->head.chain_id, entry, blobs, 0);
     enum err err = ledger_apply_prepared(ledger, prepared, effects, note);
     ledger_prepared_destroy(prepared);
     return err;

@@ -324,10 +324,13 @@ MUST_USE enum err ledger_apply(struct ledger *ledger, struct bytes entry,
 
 /* The same in two parts. The first needs no state: it decodes, hashes and checks signatures, the batch's
  * bytes included, so many entries can be prepared at once on many threads (blobs->get must allow it).
- * What is wrong with the bytes is kept and said when they are applied. blobs, bytes: for the call. */
+ * What is wrong with the bytes is kept and said when they are applied. blobs, bytes: for the call. Signatures of
+ * transactions in entries up to index signed_until are taken to fit (0: of none): only for who has another
+ * proof that those very entries were checked before. */
 struct ledger_prepared;
 struct ledger_prepared *ledger_prepare_entry(const struct digest *chain_id, struct bytes entry,
-                                             const struct ledger_blobs *blobs);
+                                             const struct ledger_blobs *blobs,
+                                             uint64_t signed_until);
 MUST_USE enum err ledger_apply_prepared(struct ledger *ledger,
                                         const struct ledger_prepared *prepared,
                                         struct ledger_effects *effects, struct note *note);

@@ -29,7 +29,7 @@ static enum err signatures_try(struct ledger_prepared *prepared, const struct di
 }
 
 static enum err tx_prepare(struct ledger_prepared *prepared, const struct digest *chain_id,
-                           struct bytes signed_tx, const struct ledger_blobs *blobs)
+                           struct bytes signed_tx, const struct ledger_blobs *blobs, bool known)
 {
     ProtobufCMessage *outer = NULL;
     ProtobufCMessage *inner = NULL;
@@ -50,11 +50,18 @@ static enum err tx_prepare(struct ledger_prepared *prepared, const struct digest
     }
     prepared->body = (Openledger__V1__TxBody *)inner;
     settle_prepare(prepared, chain_id, blobs);
+    if (known) {
+        for (size_t i = 0; i < LEDGER_SIGNATURES_MAX; i++) {
+            prepared->signature_fits[i] = true;
+        }
+        return ERR_OK;
+    }
     return signatures_try(prepared, chain_id);
 }
 
 static enum err entry_prepare(struct ledger_prepared *prepared, const struct digest *chain_id,
-                              struct bytes bytes, const struct ledger_blobs *blobs)
+                              struct bytes bytes, const struct ledger_blobs *blobs,
+                              uint64_t signed_until)
 {
     struct note *note = &prepared->note;
     ProtobufCMessage *message = NULL;
@@ -73,7 +80,8 @@ static enum err entry_prepare(struct ledger_prepared *prepared, const struct dig
     if (prepared->entry->content_case != OPENLEDGER__V1__ENTRY__CONTENT_SIGNED_TX) {
         return ERR_OK;
     }
-    return tx_prepare(prepared, chain_id, ledger_bytes(prepared->entry->signed_tx), blobs);
+    return tx_prepare(prepared, chain_id, ledger_bytes(prepared->entry->signed_tx), blobs,
+                      prepared->entry->index <= signed_until);
 }
 
 static struct ledger_prepared *prepared_create(bool is_entry)
@@ -86,10 +94,11 @@ static struct ledger_prepared *prepared_create(bool is_entry)
 }
 
 struct ledger_prepared *ledger_prepare_entry(const struct digest *chain_id, struct bytes entry,
-                                             const struct ledger_blobs *blobs)
+                                             const struct ledger_blobs *blobs,
+                                             uint64_t signed_until)
 {
     struct ledger_prepared *prepared = prepared_create(true);
-    prepared->err = entry_prepare(prepared, chain_id, entry, blobs);
+    prepared->err = entry_prepare(prepared, chain_id, entry, blobs, signed_until);
     return prepared;
 }
 
@@ -100,7 +109,7 @@ struct ledger_prepared *ledger_prepare_tx(const struct digest *chain_id, struct 
     enum err err = buf_append_bytes(&prepared->signed_bytes, signed_tx);
     err = err ? note_set(&prepared->note, err, "the transaction has %zu bytes, an entry at most %u",
                          signed_tx.size, LEDGER_ENTRY_MAX)
-              : tx_prepare(prepared, chain_id, signed_tx, blobs);
+              : tx_prepare(prepared, chain_id, signed_tx, blobs, false);
     prepared->err = err;
     return prepared;
 }

@@ -53,7 +53,7 @@ static void prepare_one(void *argument, uint32_t i)
         return;
     }
     window->prepared[i] = ledger_prepare_entry(&replay->chain_id, buf_bytes(&window->entries[i]),
-                                               replay->options.blobs);
+                                               replay->options.blobs, replay->options.signed_until);
 }
 
 static void apply_one(struct ledger_replay *replay, struct window *window)

@@ -16,6 +16,7 @@ struct ledger_replay_options {
     struct ledger *ledger;
     const struct ledger_blobs *blobs; /* get() is called from many threads */
     const struct parallel *parallel;
+    uint64_t signed_until; /* as in ledger_prepare_entry() */
     struct ledger_effects *effects;
     /* After each entry that was applied. An error stops the replay; the entry stays applied. */
     enum err (*applied)(void *context, struct bytes entry, struct note *note);

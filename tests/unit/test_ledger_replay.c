@@ -150,6 +150,34 @@ START_TEST(same_refusal)
 }
 END_TEST
 
+/* Entries that somebody vouches for are not checked for their signatures; the next one is. */
+START_TEST(signatures_vouched_for)
+{
+    struct note note = {""};
+    size_t forged = world->entry_count - 2; /* a transfer, before the last seal */
+    world->entries[forged].data[world->entries[forged].size - 40] ^= 1;
+    for (uint64_t until = forged; until <= forged + 1; until++) {
+        struct ledger *ledger = NULL;
+        struct ledger_effects applied_effects;
+        ck_assert_int_eq(ledger_create(buf_bytes(&world->genesis), &ledger, &note), ERR_OK);
+        ledger_effects_init(&applied_effects);
+        enum err err = ERR_OK;
+        for (size_t i = 0; i <= forged && err == ERR_OK; i++) {
+            struct ledger_head head;
+            struct ledger_blobs blobs = world_blobs(world);
+            ledger_head(ledger, &head);
+            struct ledger_prepared *prepared =
+                ledger_prepare_entry(&head.chain_id, buf_bytes(&world->entries[i]), &blobs, until);
+            err = ledger_apply_prepared(ledger, prepared, &applied_effects, &note);
+            ledger_prepared_destroy(prepared);
+        }
+        ck_assert_int_eq(err, until == forged ? ERR_DENIED : ERR_OK);
+        ledger_effects_deinit(&applied_effects);
+        ledger_destroy(ledger);
+    }
+}
+END_TEST
+
 START_TEST(stops_where_told)
 {
     size_t stop_at = LEDGER_REPLAY_ENTRIES + 5;
@@ -172,6 +200,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, same_state);
     tcase_add_test(tcase, same_refusal);
+    tcase_add_test(tcase, signatures_vouched_for);
     tcase_add_test(tcase, stops_where_told);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -5,10 +5,14 @@
 #include "services/settlement/settlement.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "openledger/v1/ledger.pb-c.h"
+#include "shared/journal/journal.h"
 #include "shared/ledger/proof.h"
+#include "shared/ledger/tx.h"
 #include "shared/platform/file.h"
 #include "tests/harness/ledger_world.h"
 
@@ -141,6 +145,61 @@ START_TEST(test_restart_comes_to_the_same_state)
     restart();
     same_as_world();
     ck_assert_uint_eq(settlement_replayed(settlement), 1);
+}
+END_TEST
+
+/* Puts a journal in the place of ours whose entry `forged` has another signature, and whose later entries fit. */
+static void forge(uint64_t forged)
+{
+    char path[FILE_PATH_SIZE];
+    struct journal *journal;
+    struct digest previous;
+    struct buf out;
+    uint64_t at;
+    buf_init(&out, LEDGER_ENTRY_MAX);
+    settlement_close(settlement);
+    settlement = NULL;
+    accepted(file_path(path, "%s/log", folder));
+    const struct journal_options options = {.folder = path};
+    accepted(journal_open(&options, &journal, &note));
+    accepted(journal_truncate(journal, forged - 1, &note));
+    for (size_t i = forged - 1; i < world->entry_count; i++) {
+        Openledger__V1__Entry *entry =
+            openledger__v1__entry__unpack(NULL, world->entries[i].size, world->entries[i].data);
+        ck_assert_ptr_nonnull(entry);
+        if (i + 1 == forged) { /* it ends with its signature */
+            entry->signed_tx.data[entry->signed_tx.len - 40] ^= 1;
+        } else {
+            memcpy(entry->previous.data, previous.bytes, DIGEST_SIZE);
+        }
+        buf_clear(&out);
+        ck_assert_int_eq(ledger_pack(&entry->base, &out), ERR_OK);
+        ledger_entry_hash(buf_bytes(&out), &previous);
+        accepted(journal_append(journal, buf_bytes(&out), &at, &note));
+        openledger__v1__entry__free_unpacked(entry, NULL);
+    }
+    accepted(journal_sync(journal, &note));
+    journal_close(journal);
+    buf_deinit(&out);
+}
+
+/* A start does not check again what its own checkpoint vouches for, but who rewrites the journal gains nothing:
+ * neither below the checkpoint, where the root is another, nor behind it. */
+START_TEST(test_forged_signatures_are_found)
+{
+    struct digest ids[4];
+    char text[64];
+    busy(ids);
+    feed(0);
+    uint64_t forged = _i == 0 ? 1 : world->entry_count; /* the last: no block has it yet */
+    forge(forged);
+    const struct settlement_options options = {.folder = folder,
+                                               .genesis = buf_bytes(&world->genesis),
+                                               .blobs = blobs,
+                                               .sequencer = world->sequencer};
+    ck_assert_int_eq(settlement_open(&options, &settlement, &note), ERR_DENIED);
+    (void)snprintf(text, sizeof text, "entry %llu of", (unsigned long long)forged);
+    ck_assert_msg(strstr(note.text, text) != NULL, "%s", note.text);
 }
 END_TEST
 
@@ -288,6 +347,7 @@ int main(void)
     tcase_add_checked_fixture(disk, setup, teardown);
     tcase_set_timeout(disk, 60);
     tcase_add_test(disk, test_restart_comes_to_the_same_state);
+    tcase_add_loop_test(disk, test_forged_signatures_are_found, 0, 2);
     tcase_add_test(disk, test_repeats_and_refusals);
     tcase_add_test(disk, test_torn_tail);
     tcase_add_test(disk, test_proofs_and_index);

@@ -1,0 +1,150 @@
+/* recover.c - what a start takes from disk, and how far it trusts it.
+ *
+ * The state: the last snapshot, if index, snapshot and journal all agree. Signatures: those of the journal's
+ * entries were checked before the checkpoint over their blocks was signed, and checking a million takes most of a
+ * minute. Our own signature under the last checkpoint vouches for every entry below it, provided that the replay
+ * comes to its root: then they are the same bytes, or SHA-256 is broken. The index says where its last block
+ * ends; that is only a hint, as the root is compared exactly there. Entries behind it are checked as any. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "openledger/v1/ledger.pb-c.h"
+#include "services/settlement/internal.h"
+#include "shared/crypto/sha256.h"
+#include "shared/crypto/signed_note.h"
+#include "shared/ledger/proof.h"
+#include "shared/ledger/tx.h"
+
+/* ---- state ---- */
+
+/* Entry index of the journal hashes to this? */
+static bool journal_has(struct settlement *settlement, uint64_t index, const struct digest *hash)
+{
+    struct digest found;
+    if (index == 0 || index > journal_count(settlement->journal)) {
+        return false;
+    }
+    buf_clear(&settlement->entry);
+    if (journal_read(settlement->journal, index - 1, &settlement->entry, NULL) != ERR_OK) {
+        return false;
+    }
+    ledger_entry_hash(buf_bytes(&settlement->entry), &found);
+    return digest_equal(&found, hash);
+}
+
+/* Reads the headers of all blocks up to the snapshot's and compares the last with the state. */
+static enum err headers_load(struct settlement *settlement, struct ledger *ledger)
+{
+    struct ledger_head head;
+    struct digest hash;
+    struct digest root;
+    struct buf header;
+    ledger_head(ledger, &head);
+    ledger_state_root(ledger, &root);
+    buf_init(&header, 4096);
+    enum err err = ERR_OK;
+    bool same = head.height == 0;
+    for (uint64_t height = 1; height <= head.height && err == ERR_OK; height++) {
+        buf_clear(&header);
+        err = settlement_store_header(settlement->store, height, &header);
+        Openledger__V1__BlockHeader *decoded =
+            err ? NULL : openledger__v1__block_header__unpack(NULL, header.size, header.data);
+        if (decoded == NULL) {
+            err = ERR_CORRUPT;
+            break;
+        }
+        settlement_block_add(settlement, decoded->last_index, buf_bytes(&header));
+        if (height == head.height) {
+            sha256(buf_bytes(&header), &hash);
+            same = digest_equal(&hash, &head.header_hash) &&
+                   bytes_equal(ledger_bytes(decoded->state_root), digest_bytes(&root));
+        }
+        openledger__v1__block_header__free_unpacked(decoded, NULL);
+    }
+    buf_deinit(&header);
+    return same ? err : ERR_CORRUPT;
+}
+
+enum err settlement_state_load(struct settlement *settlement, struct bytes genesis,
+                               struct note *note)
+{
+    struct settlement_store_mark mark;
+    struct ledger_head head;
+    struct buf snapshot;
+    buf_init(&snapshot, SNAPSHOT_MAX);
+    ledger_head(settlement->ledger, &head);
+    struct ledger *restored = NULL;
+    bool fits = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
+                digest_equal(&mark.chain_id, &head.chain_id) &&
+                journal_has(settlement, mark.index, &mark.entry_hash) &&
+                settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
+                ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
+    if (fits) {
+        ledger_head(restored, &head);
+        fits = head.index <= mark.index && journal_has(settlement, head.index, &head.entry_hash) &&
+               headers_load(settlement, restored) == ERR_OK;
+    }
+    buf_deinit(&snapshot);
+    if (!fits) {
+        ledger_destroy(restored);
+        settlement->block_count = 0;
+        return settlement_store_clear(settlement->store, note);
+    }
+    ledger_destroy(settlement->ledger);
+    settlement->ledger = restored;
+    settlement->snapshot_height = head.height;
+    settlement->final = mark.index; /* the index holds only what was final */
+    return ERR_OK;
+}
+
+/* ---- signatures ---- */
+
+static enum err checkpoint_read(const struct settlement *settlement,
+                                struct ledger_checkpoint *out_checkpoint)
+{
+    struct ledger_head head;
+    struct buf note;
+    ledger_head(settlement->ledger, &head);
+    const struct ledger_trust trust = {.chain_id = head.chain_id,
+                                       .sequencer = *key_pair_public(settlement->sequencer)};
+    buf_init(&note, SIGNED_NOTE_MAX);
+    enum err err = file_read(settlement->checkpoint_path, &note, NULL);
+    err = err ? err : ledger_checkpoint_verify(buf_bytes(&note), &trust, out_checkpoint, NULL);
+    buf_deinit(&note);
+    return err;
+}
+
+void settlement_vouch_read(struct settlement *settlement)
+{
+    struct settlement_vouched vouched = {.last_index = 0};
+    struct buf header;
+    buf_init(&header, 4096);
+    if (checkpoint_read(settlement, &vouched.checkpoint) == ERR_OK &&
+        settlement_store_header(settlement->store, vouched.checkpoint.height, &header) == ERR_OK) {
+        Openledger__V1__BlockHeader *decoded =
+            openledger__v1__block_header__unpack(NULL, header.size, header.data);
+        vouched.last_index = decoded == NULL ? 0 : decoded->last_index;
+        if (decoded != NULL) {
+            openledger__v1__block_header__free_unpacked(decoded, NULL);
+        }
+    }
+    buf_deinit(&header);
+    settlement->vouched = vouched;
+}
+
+enum err settlement_vouch_check(struct settlement *settlement, struct note *note)
+{
+    struct settlement_vouched *vouched = &settlement->vouched;
+    struct ledger_head head;
+    ledger_head(settlement->ledger, &head);
+    if (head.index != vouched->last_index || vouched->last_index == 0) {
+        return ERR_OK;
+    }
+    vouched->refuted = head.sealed_index != head.index ||
+                       head.height != vouched->checkpoint.height ||
+                       !digest_equal(&head.headers_root, &vouched->checkpoint.root);
+    return vouched->refuted ? note_set(note, ERR_CORRUPT,
+                                       "the journal does not lead to the checkpoint of height %llu",
+                                       (unsigned long long)vouched->checkpoint.height)
+                            : ERR_OK;
+}
