@@ -2,7 +2,7 @@
  *
  * A packed block of weights, [k / 4][16 columns][4], is a tile as it lies; so are 16 rows of
  * activation codes. The integer sums go through memory to be scaled, block by block, into fp32 sums
- * that stay in registers. Fewer than 16 rows are vpdpbusd's work.
+ * that stay in registers. Fewer rows than 16 take a tile of that many; few rows are vpdpbusd's work.
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18. */
 #include "kernels/cpu/avx512.h"
 
@@ -17,7 +17,11 @@
 #define ARCH_REQ_XCOMP_PERM 0x1023 /* linux: ask for a state component */
 #define XFEATURE_XTILEDATA 18
 
-#define AMX_BLOCKS 128 /* blocks whose scales lie beside each other: 8 KiB */
+#define AMX_ROWS 16
+#define AMX_LEAST 4     /* rows: below it the sums' way through memory takes longer than vpdpbusd */
+#define AMX_BLOCKS 128  /* blocks whose scales lie beside each other: 8 KiB */
+#define AMX_COLUMNS 512 /* read again for each strip of rows: stays in the L2 cache */
+#define AMX_AHEAD 4096  /* bytes of weights on their way while others are used */
 
 struct amx_config {
     uint8_t palette, start_row, reserved[14];
@@ -30,9 +34,12 @@ bool amx_supported(void)
     return cpuid_amx() && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-/* Integer sums of 16 rows x 16 columns for one block, out[row][column]. */
+/* Integer sums of the strip's rows x 16 columns for one block, out[row][column]. */
 #define AMX_DOT(sums, x, w, out)                                                                   \
     do {                                                                                           \
+        for (int line = 0; line < KERNELS_QUANT * 16; line += 64) {                                \
+            __builtin_prefetch(w_codes + AMX_AHEAD + line);                                        \
+        }                                                                                          \
         _tile_zero(sums);                                                                          \
         _tile_loadd(x, x_codes, blocks *KERNELS_QUANT);                                            \
         _tile_loadd(w, w_codes, 64);                                                               \
@@ -42,21 +49,21 @@ bool amx_supported(void)
         w_codes += KERNELS_QUANT * 16;                                                             \
     } while (0)
 
-/* 16 rows, blocks [first, last). */
+/* Up to 16 rows, blocks [first, last). */
 struct amx_strip {
     const struct kernels_gemm_int8 *gemm;
-    size_t row, first, last;
+    size_t row, count, first, last;
     bool accumulate;
-    float scales[AMX_BLOCKS][16]; /* of the rows, block by block */
+    float scales[AMX_BLOCKS][AMX_ROWS]; /* of the rows, block by block */
 };
 
-/* sum += dots, scaled: one block, all 16 rows. */
-V_INLINE void amx_scale(const float (*x_scales)[16], const uint16_t *w_scales, int32_t (*dots)[16],
-                        vf sum[16])
+/* sum += dots, scaled: one block, 16 rows; of those that are missing nothing is stored. */
+V_INLINE void amx_scale(const float (*x_scales)[AMX_ROWS], const uint16_t *w_scales,
+                        int32_t (*dots)[16], vf sum[AMX_ROWS])
 {
     const vf scale = v_load_f16(w_scales);
     TILE_UNROLL
-    for (size_t i = 0; i < 16; i++) {
+    for (size_t i = 0; i < AMX_ROWS; i++) {
         const vf both = v_mul(scale, v_set1((*x_scales)[i]));
         sum[i] = v_fma(v_from_int(_mm512_load_si512(dots[i])), both, sum[i]);
     }
@@ -64,7 +71,7 @@ V_INLINE void amx_scale(const float (*x_scales)[16], const uint16_t *w_scales, i
 
 static inline void amx_tile(const struct amx_strip *strip, size_t column)
 {
-    _Alignas(64) int32_t dots[2][16][16];
+    _Alignas(64) int32_t dots[2][AMX_ROWS][16];
     const struct kernels_gemm_int8 *gemm = strip->gemm;
     const size_t blocks = kernels_quant_blocks(gemm->k);
     const size_t width = gemm->n - column < 16 ? gemm->n - column : 16;
@@ -73,11 +80,14 @@ static inline void amx_tile(const struct amx_strip *strip, size_t column)
     const uint16_t *w_scales = gemm->w_scales + column * blocks + strip->first * 16;
     const size_t count = strip->last - strip->first;
     float *c = gemm->c + strip->row * gemm->c_stride + column;
-    vf sum[16];
+    if (strip->count < AMX_ROWS) {
+        memset(dots, 0, sizeof dots);
+    }
+    vf sum[AMX_ROWS];
     TILE_UNROLL
-    for (size_t i = 0; i < 16; i++) {
+    for (size_t i = 0; i < AMX_ROWS; i++) {
         sum[i] = v_set1(0.0F);
-        if (strip->accumulate) {
+        if (strip->accumulate && i < strip->count) {
             sum[i] = v_load_row(c + i * gemm->c_stride, width, 0.0F);
         }
     }
@@ -96,26 +106,30 @@ static inline void amx_tile(const struct amx_strip *strip, size_t column)
         amx_scale(&strip->scales[b + 1], w_scales + (b + 1) * 16, dots[1], sum);
     }
     TILE_UNROLL
-    for (size_t i = 0; i < 16; i++) {
-        v_store_row(c + i * gemm->c_stride, width, sum[i]);
+    for (size_t i = 0; i < AMX_ROWS; i++) {
+        if (i < strip->count) {
+            v_store_row(c + i * gemm->c_stride, width, sum[i]);
+        }
     }
 }
 
-static inline void amx_rows(const struct kernels_gemm_int8 *gemm, size_t row,
+static inline void amx_rows(const struct kernels_gemm_int8 *gemm, struct kernels_range rows,
                             struct kernels_range columns)
 {
     const size_t blocks = kernels_quant_blocks(gemm->k);
     struct amx_strip strip; /* not cleared: 8 KiB */
     strip.gemm = gemm;
-    strip.row = row;
+    strip.row = rows.begin;
+    strip.count = rows.end - rows.begin;
     strip.first = 0;
     strip.accumulate = gemm->accumulate;
     for (; strip.first < blocks; strip.first = strip.last) {
         const size_t left = blocks - strip.first;
         strip.last = strip.first + (left < AMX_BLOCKS ? left : AMX_BLOCKS);
         for (size_t b = strip.first; b < strip.last; b++) {
-            for (size_t i = 0; i < 16; i++) {
-                strip.scales[b - strip.first][i] = gemm->x_scales[(row + i) * blocks + b];
+            for (size_t i = 0; i < AMX_ROWS; i++) {
+                strip.scales[b - strip.first][i] =
+                    i < strip.count ? gemm->x_scales[(strip.row + i) * blocks + b] : 0.0F;
             }
         }
         for (size_t j = columns.begin; j < columns.end; j += 16) {
@@ -125,22 +139,38 @@ static inline void amx_rows(const struct kernels_gemm_int8 *gemm, size_t row,
     }
 }
 
+/* Tiles 4 and 6 are of X, 5 and 7 of W, the others sums. */
+static void amx_configure(size_t rows)
+{
+    struct amx_config config = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) {
+        const bool weights = tile == 5 || tile == 7;
+        config.row_bytes[tile] = tile == 4 || tile == 6 ? KERNELS_QUANT : 64;
+        config.rows[tile] = weights ? KERNELS_QUANT / 4 : (uint8_t)rows;
+    }
+    _tile_loadconfig(&config);
+}
+
 void amx_gemm_int8(const struct kernels_gemm_int8 *gemm, struct kernels_range rows,
                    struct kernels_range columns)
 {
-    const size_t tall = (rows.end - rows.begin) / 16 * 16;
-    if (tall > 0) {
-        struct amx_config config = {.palette = 1};
-        for (int tile = 0; tile < 8; tile++) { /* 4, 6: of X; 5, 7: of W; the others: sums */
-            config.row_bytes[tile] = tile == 4 || tile == 6 ? KERNELS_QUANT : 64;
-            config.rows[tile] = tile == 5 || tile == 7 ? KERNELS_QUANT / 4 : 16;
-        }
-        _tile_loadconfig(&config);
-        for (size_t i = rows.begin; i < rows.begin + tall; i += 16) {
-            amx_rows(gemm, i, columns);
-        }
-        _tile_release();
+    if (rows.end - rows.begin < AMX_LEAST) {
+        vnni_gemm_int8(gemm, rows, columns);
+        return;
     }
-    vnni_gemm_int8(gemm, (struct kernels_range){rows.begin + tall, rows.end}, columns);
+    for (size_t j = columns.begin; j < columns.end; j += AMX_COLUMNS) {
+        const size_t width = columns.end - j < AMX_COLUMNS ? columns.end - j : AMX_COLUMNS;
+        size_t configured = 0;
+        for (size_t i = rows.begin; i < rows.end; i += AMX_ROWS) {
+            const size_t count = rows.end - i < AMX_ROWS ? rows.end - i : AMX_ROWS;
+            if (count != configured) {
+                amx_configure(count);
+                configured = count;
+            }
+            amx_rows(gemm, (struct kernels_range){i, i + count},
+                     (struct kernels_range){j, j + width});
+        }
+    }
+    _tile_release();
 }
 #endif

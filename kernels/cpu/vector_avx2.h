@@ -73,8 +73,9 @@ V_INLINE void v_store_codes(int8_t *p, vf a)
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(half, half));
 }
 
-/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]. q_dot adds the
- * products of each column's 4 weights with the 4 codes in x to that column's integer sum. */
+/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]; q_load adds Q_OFFSET to
+ * each. q_dot adds the products of each column's 4 weights with the 4 codes in x to that column's integer sum. */
+#define Q_OFFSET 0
 typedef __m256i vq;
 
 V_INLINE vq q_load(const int8_t *p)
@@ -86,11 +87,6 @@ V_INLINE vq q_codes(const int8_t *p)
     int32_t four;
     memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
-}
-V_INLINE vi q_start(const int8_t *p)
-{
-    (void)p;
-    return _mm256_setzero_si256();
 }
 /* |w| <= 128 is unsigned, the sign goes to x: pairs sum to at most 2 * 128 * 127, which vpmaddubsw
  * holds without saturating. */

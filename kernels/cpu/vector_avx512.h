@@ -66,45 +66,31 @@ V_INLINE void v_store_codes(int8_t *p, vf a)
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 
-/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]. q_dot adds the
- * products of each column's 4 weights with the 4 codes in x to that column's integer sum. */
+/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]; q_load adds Q_OFFSET to
+ * each. q_dot adds the products of each column's 4 weights with the 4 codes in x to that column's integer sum. */
 typedef __m512i vq;
 
-V_INLINE vq q_load(const int8_t *p)
-{
-    return _mm512_loadu_si512(p);
-}
-#if defined(__AVX512VNNI__)
-/* vpdpbusd wants x unsigned: x + 128, for which the sum begins at -128 times the sum of the weights. */
-V_INLINE vq q_codes(const int8_t *p)
-{
-    uint32_t four;
-    memcpy(&four, p, sizeof four);
-    return _mm512_set1_epi32((int32_t)(four ^ 0x80808080U));
-}
-V_INLINE vi q_start(const int8_t *p)
-{
-    vi sum = _mm512_setzero_si512();
-    for (size_t i = 0; i < 8; i++) {
-        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), q_load(p + i * 64));
-    }
-    return _mm512_sub_epi32(_mm512_setzero_si512(), sum);
-}
-V_INLINE vi q_dot(vi sum, vq w, vq x)
-{
-    return _mm512_dpbusd_epi32(sum, x, w);
-}
-#else
 V_INLINE vq q_codes(const int8_t *p)
 {
     int32_t four;
     memcpy(&four, p, sizeof four);
     return _mm512_set1_epi32(four);
 }
-V_INLINE vi q_start(const int8_t *p)
+#if defined(__AVX512VNNI__)
+#define Q_OFFSET 128 /* vpdpbusd wants one factor unsigned */
+V_INLINE vq q_load(const int8_t *p)
 {
-    (void)p;
-    return _mm512_setzero_si512();
+    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
+}
+V_INLINE vi q_dot(vi sum, vq w, vq x)
+{
+    return _mm512_dpbusd_epi32(sum, w, x);
+}
+#else
+#define Q_OFFSET 0
+V_INLINE vq q_load(const int8_t *p)
+{
+    return _mm512_loadu_si512(p);
 }
 /* |w| <= 128 is unsigned, the sign goes to x: pairs sum to at most 2 * 128 * 127, which vpmaddubsw
  * holds without saturating. */

@@ -79,9 +79,10 @@ V_INLINE void v_store_codes(int8_t *p, vf a)
     vst1_lane_s32((int32_t *)(void *)p, vreinterpret_s32_s8(codes), 0);
 }
 
-/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]. q_dot adds the
- * products of each column's 4 weights with the 4 codes in x to that column's integer sum: 8-bit products
+/* int8: vq is as many weights as fit beside the sums of V_WIDTH columns, [column][4]; q_load adds Q_OFFSET to
+ * each. q_dot adds the products of each column's 4 weights with the 4 codes in x to that column's integer sum: 8-bit products
  * widen to 16 bits (128 * 127 fits), neighbours to 32, those of a column are added. */
+#define Q_OFFSET 0
 typedef int8x16_t vq;
 
 V_INLINE vq q_load(const int8_t *p)
@@ -93,11 +94,6 @@ V_INLINE vq q_codes(const int8_t *p)
     int32_t four;
     memcpy(&four, p, sizeof four);
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
-V_INLINE vi q_start(const int8_t *p)
-{
-    (void)p;
-    return vdupq_n_s32(0);
 }
 V_INLINE vi q_dot(vi sum, vq w, vq x)
 {

@@ -11,6 +11,7 @@
 static const size_t shapes[][3] = {{1, 1, 1},    {1, 200, 33},  {2, 17, 300}, {3, 48, 64},
                                    {5, 15, 7},   {7, 49, 257},  {8, 96, 32},  {13, 130, 40},
                                    {61, 33, 20}, {150, 208, 4}, {25, 400, 9}, {4, 64, 0}};
+#define SHAPES (sizeof shapes / sizeof shapes[0])
 
 static void op_gemm(struct run *run)
 {
@@ -75,12 +76,19 @@ START_TEST(test_gemm16)
 }
 END_TEST
 
+/* More for int8: rows that take a tile of few, of part of 16 and of more; more columns than one block of
+ * them; more blocks along k than have their scales beside each other. */
+static const size_t int8_shapes[][3] = {{1, 90, 140},  {2, 69, 100},  {3, 113, 40},
+                                        {4, 33, 64},   {18, 560, 40}, {1, 33, 4130},
+                                        {3, 35, 4130}, {17, 20, 4130}};
+
 /* int8: the codes of the weights are any bytes, so -128 too; activations go through quantisation. */
 static void op_gemm_int8(struct run *run)
 {
-    const size_t m = shapes[run->size][0];
-    const size_t n = shapes[run->size][1];
-    const size_t k = shapes[run->size][2];
+    const size_t *shape = run->size < SHAPES ? shapes[run->size] : int8_shapes[run->size - SHAPES];
+    const size_t m = shape[0];
+    const size_t n = shape[1];
+    const size_t k = shape[2];
     const size_t blocks = kernels_quant_blocks(k);
     static uint8_t rows[400 * 13 * KERNELS_Q8_SIZE];
     ck_assert_uint_le(n * blocks * KERNELS_Q8_SIZE, sizeof rows);
@@ -162,9 +170,10 @@ int main(void)
     Suite *suite = suite_create("kernels_products");
     TCase *tcase = tcase_create("bits");
     tcase_set_timeout(tcase, 120);
-    tcase_add_loop_test(tcase, test_gemm, 0, (int)(sizeof shapes / sizeof shapes[0]));
-    tcase_add_loop_test(tcase, test_gemm16, 0, (int)(sizeof shapes / sizeof shapes[0]));
-    tcase_add_loop_test(tcase, test_gemm_int8, 0, (int)(sizeof shapes / sizeof shapes[0]));
+    tcase_add_loop_test(tcase, test_gemm, 0, (int)SHAPES);
+    tcase_add_loop_test(tcase, test_gemm16, 0, (int)SHAPES);
+    tcase_add_loop_test(tcase, test_gemm_int8, 0,
+                        (int)(SHAPES + sizeof int8_shapes / sizeof int8_shapes[0]));
     tcase_add_test(tcase, test_gemm_continues);
     suite_add_tcase(suite, tcase);
     pools_fill();
