@@ -26,8 +26,10 @@
 #define TILE_ROW_PANELS (V_WIDTH == 16 ? 8 : 4) /* panels beside each other for a single row */
 #define TILE_TWO_PANELS (V_WIDTH == 16 ? 6 : V_WIDTH == 8 ? 2 : 3) /* and for two */
 
-#define PRODUCT_K 192    /* k in one block: a tile's panels of B and rows of A fit the L1 cache */
-#define PRODUCT_WIDEN 16 /* rows from which 16-bit weights are widened once, into scratch */
+#define PRODUCT_FEW 2      /* rows that read B once, out of memory: from end to end, asking ahead */
+#define PRODUCT_AHEAD 2048 /* bytes of each panel on their way while others are used */
+#define PRODUCT_K 192      /* k in one block: a tile's panels of B and rows of A fit the L1 cache */
+#define PRODUCT_WIDEN 16   /* rows from which 16-bit weights are widened once, into scratch */
 #define PRODUCT_COLUMNS 192 /* columns in one block of B: 144 KiB, stays in the L2 cache */
 #define PRODUCT_ROWS 512    /* rows of A in one block: 384 KiB, stays in the L2 cache */
 #define PRODUCT_TURNED 128  /* the same when A's columns are contiguous and it is copied */
@@ -79,6 +81,19 @@ V_INLINE vf tile_b(const enum kernels_type type, const void *b, size_t at)
                                   : v_load_f16((const uint16_t *)b + at);
 }
 
+/* Asks for what each panel has PRODUCT_AHEAD bytes behind step p of k; behind the last step the next panels
+ * begin. */
+V_INLINE void tile_ahead(const int panels, const size_t size, const struct tile *tile, size_t p)
+{
+    const size_t ahead = p + PRODUCT_AHEAD / 16 / size;
+    const size_t skip = ahead >= tile->k ? (size_t)(panels - 1) * tile->panel_stride : 0;
+    TILE_UNROLL
+    for (int j = 0; j < panels; j++) {
+        const size_t at = (size_t)j * tile->panel_stride + ahead * 16 + skip;
+        __builtin_prefetch((const char *)tile->b + at * size);
+    }
+}
+
 /* rows x panels * 16 outputs, in registers. across: A's rows are contiguous, its k are a_stride
  * apart. rows, panels, shape and across are constants at each call: everything unrolls. */
 V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type type,
@@ -114,7 +129,11 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             }
         }
     }
+    const size_t size = type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
     for (; p < k; p++) {
+        if (rows <= PRODUCT_FEW && !across && p % (64 / 16 / size) == 0) { /* once for each line */
+            tile_ahead(panels, size, tile, p);
+        }
         TILE_STEP(p, 0, rows);
     }
     if (shape == TILE_TRAIL) {
@@ -380,12 +399,16 @@ static inline void products_run(const struct products *products, struct kernels_
     const struct kernels_gemm *gemm = products->gemm;
     const struct kernels_range rows = products->rows;
     const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
-    for (size_t j0 = columns.begin; j0 < columns.end; j0 += PRODUCT_COLUMNS) {
+    const bool few = products->b_scratch == NULL && products->a_scratch == NULL &&
+                     rows.end - rows.begin <= PRODUCT_FEW;
+    const size_t most_columns = few ? gemm->n : PRODUCT_COLUMNS;
+    const size_t most_k = few ? gemm->k : PRODUCT_K;
+    for (size_t j0 = columns.begin; j0 < columns.end; j0 += most_columns) {
         size_t width = columns.end - j0;
-        width = width < PRODUCT_COLUMNS ? width : PRODUCT_COLUMNS;
-        for (size_t k0 = 0; k0 < gemm->k; k0 += PRODUCT_K) {
+        width = width < most_columns ? width : most_columns;
+        for (size_t k0 = 0; k0 < gemm->k; k0 += most_k) {
             size_t depth = gemm->k - k0;
-            depth = depth < PRODUCT_K ? depth : PRODUCT_K;
+            depth = depth < most_k ? depth : most_k;
             struct tile tile = {
                 .b = products->b_scratch,
                 .panel_stride = depth * 16,
