@@ -28,11 +28,16 @@
 
 #define PRODUCT_FEW 2      /* rows that read B once, out of memory: from end to end, asking ahead */
 #define PRODUCT_AHEAD 2048 /* bytes of each panel on their way while others are used */
-#define PRODUCT_K 192      /* k in one block: a tile's panels of B and rows of A fit the L1 cache */
-#define PRODUCT_WIDEN 16   /* rows from which 16-bit weights are widened once, into scratch */
-#define PRODUCT_COLUMNS 192 /* columns in one block of B: 144 KiB, stays in the L2 cache */
-#define PRODUCT_ROWS 512    /* rows of A in one block: 384 KiB, stays in the L2 cache */
-#define PRODUCT_TURNED 128  /* the same when A's columns are contiguous and it is copied */
+/* Blocks: a tile's panels of B and rows of A fit the L1 cache together (48 KiB), a block of B, of A and
+ * of C the L2 cache (1 MiB and more). */
+#define PRODUCT_K 192       /* k in one block, a multiple of 8: 36 KiB of B, 6 KiB of A */
+#define PRODUCT_WIDEN 16    /* rows from which 16-bit weights are widened once, into scratch */
+#define PRODUCT_COLUMNS 192 /* columns in one block of B: 144 KiB */
+#define PRODUCT_ROWS 512    /* rows of A in one block: 384 KiB */
+/* When A's columns are contiguous it is copied, for every block of columns anew: so these are wide, and
+ * fewer rows make up for it. */
+#define PRODUCT_TURNED_COLUMNS 576 /* 432 KiB */
+#define PRODUCT_TURNED_ROWS 128    /* 96 KiB */
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -95,9 +100,11 @@ V_INLINE void tile_ahead(const int panels, const size_t size, const struct tile 
 }
 
 /* rows x panels * 16 outputs, in registers. across: A's rows are contiguous, its k are a_stride
- * apart. rows, panels, shape and across are constants at each call: everything unrolls. */
+ * apart. whole: all columns are written, so none needs a mask. All but tile are constants at each call:
+ * everything unrolls. */
 V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type type,
-                       const enum tile_shape shape, const bool across, const struct tile *tile)
+                       const enum tile_shape shape, const bool across, const bool whole,
+                       const struct tile *tile)
 {
     const int parts = panels * V_PARTS;
     const size_t a_stride = tile->a_stride;
@@ -114,7 +121,9 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             const size_t column = (size_t)j * V_WIDTH;
             const float *c = tile->c + (size_t)i * tile->c_stride;
             sum[i * parts + j] = v_set1(0.0F);
-            if (tile->accumulate && column < tile->columns) {
+            if (tile->accumulate && whole) {
+                sum[i * parts + j] = v_load(c + column);
+            } else if (tile->accumulate && column < tile->columns) {
                 sum[i * parts + j] = v_load_row(c + column, tile->columns - column, 0.0F);
             }
         }
@@ -149,7 +158,9 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
         for (int j = 0; j < parts; j++) {
             const size_t column = (size_t)j * V_WIDTH;
             float *c = tile->c + (size_t)i * tile->c_stride;
-            if (column < tile->columns) {
+            if (whole) {
+                v_store(c + column, sum[i * parts + j]);
+            } else if (column < tile->columns) {
                 v_store_row(c + column, tile->columns - column, sum[i * parts + j]);
             }
         }
@@ -164,19 +175,18 @@ V_INLINE void tile_strip(const int rows, const int wide, const enum kernels_type
     size_t left = tile.columns;
     while (left > 0) {
         const size_t panels = (left + 15) / 16;
-        size_t taken = 1;
-        tile.columns = left;
-        if (panels >= (size_t)wide) {
-            taken = (size_t)wide;
-            tile.columns = left < taken * 16 ? left : taken * 16;
-            tile_run(rows, wide, type, shape, across, &tile);
-        } else if (wide > 2 && panels >= 2) {
-            taken = 2;
-            tile.columns = left < taken * 16 ? left : taken * 16;
-            tile_run(rows, wide > 2 ? 2 : 1, type, shape, across, &tile);
+        const size_t taken = panels >= (size_t)wide    ? (size_t)wide
+                             : wide > 2 && panels >= 2 ? 2
+                                                       : 1;
+        tile.columns = left < taken * 16 ? left : taken * 16;
+        if (tile.columns == (size_t)wide * 16) {
+            tile_run(rows, wide, type, shape, across, true, &tile);
+        } else if (taken == (size_t)wide) {
+            tile_run(rows, wide, type, shape, across, false, &tile);
+        } else if (taken == 2) {
+            tile_run(rows, wide > 2 ? 2 : 1, type, shape, across, false, &tile);
         } else {
-            tile.columns = left < 16 ? left : 16;
-            tile_run(rows, 1, type, shape, across, &tile);
+            tile_run(rows, 1, type, shape, across, false, &tile);
         }
         left -= tile.columns;
         tile.b = (const char *)tile.b + taken * tile.panel_stride * size;
@@ -230,23 +240,34 @@ static inline void tile_rows(size_t rows, enum kernels_type type, struct tile ti
     }
 }
 
-/* dst[j * dst_stride + i] = src[i * src_stride + j], 4 x 4. */
-V_INLINE void turn_4x4(const float *src, size_t src_stride, float *dst, size_t dst_stride)
+/* dst[j * 16 + i] = src[i * src_stride + j], 8 x 8. In halves of a register: rows i and i + 4 lie side by
+ * side, so that no number crosses the middle later. */
+V_INLINE void turn_8x8(const float *src, size_t src_stride, float *dst)
 {
 #if V_WIDTH > 4
-    __m128 r0 = _mm_loadu_ps(src);
-    __m128 r1 = _mm_loadu_ps(src + src_stride);
-    __m128 r2 = _mm_loadu_ps(src + 2 * src_stride);
-    __m128 r3 = _mm_loadu_ps(src + 3 * src_stride);
-    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-    _mm_storeu_ps(dst, r0);
-    _mm_storeu_ps(dst + dst_stride, r1);
-    _mm_storeu_ps(dst + 2 * dst_stride, r2);
-    _mm_storeu_ps(dst + 3 * dst_stride, r3);
+    __m256 row[8];
+    TILE_UNROLL
+    for (int i = 0; i < 8; i++) {
+        const float *at = src + (size_t)(i & 3) * src_stride + (i & 4);
+        row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(at)),
+                                      _mm_loadu_ps(at + 4 * src_stride), 1);
+    }
+    TILE_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        const __m256 low01 = _mm256_unpacklo_ps(row[i], row[i + 1]);
+        const __m256 high01 = _mm256_unpackhi_ps(row[i], row[i + 1]);
+        const __m256 low23 = _mm256_unpacklo_ps(row[i + 2], row[i + 3]);
+        const __m256 high23 = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
+        float *to = dst + (size_t)i * 16;
+        _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
+        _mm256_storeu_ps(to + 16, _mm256_shuffle_ps(low01, low23, 0xEE));
+        _mm256_storeu_ps(to + 32, _mm256_shuffle_ps(high01, high23, 0x44));
+        _mm256_storeu_ps(to + 48, _mm256_shuffle_ps(high01, high23, 0xEE));
+    }
 #else
-    for (size_t i = 0; i < 4; i++) {
-        for (size_t j = 0; j < 4; j++) {
-            dst[j * dst_stride + i] = src[i * src_stride + j];
+    for (size_t i = 0; i < 8; i++) {
+        for (size_t j = 0; j < 8; j++) {
+            dst[j * 16 + i] = src[i * src_stride + j];
         }
     }
 #endif
@@ -264,10 +285,9 @@ static inline void pack_panel(size_t k, size_t columns, const float *b, size_t r
     }
     size_t done = 0;
     if (columns == 16 && row_stride == 1) {
-        for (; done + 4 <= k; done += 4) {
-            for (size_t j = 0; j < 16; j += 4) {
-                turn_4x4(b + done + j * column_stride, column_stride, dst + done * 16 + j, 16);
-            }
+        for (; done + 8 <= k; done += 8) {
+            turn_8x8(b + done, column_stride, dst + done * 16);
+            turn_8x8(b + done + 8 * column_stride, column_stride, dst + done * 16 + 8);
         }
     }
     for (size_t p = done; p < k; p++) {
@@ -319,17 +339,17 @@ static inline void products_widen(const struct kernels_gemm *gemm, size_t j0, si
 }
 
 /* Rows of an A whose columns are contiguous, `stride` floats apart. Whole tiles as a tile reads them
- * across, [tile][depth][TILE_ROWS]; the rows left over each by itself, [row][depth]. */
+ * across, [tile][depth][TILE_ROWS]; the rows left over each by itself, [row][depth]. In order of A's
+ * memory: a step of stride may be a page, and its lines are then fetched once. */
 static inline void pack_rows(size_t depth, size_t rows, const float *a, size_t stride, float *out)
 {
-    for (; rows >= TILE_ROWS; rows -= TILE_ROWS, a += TILE_ROWS, out += TILE_ROWS * depth) {
-        for (size_t p = 0; p < depth; p++) {
-            memcpy(out + p * TILE_ROWS, a + p * stride, TILE_ROWS * sizeof *out);
+    const size_t tiles = rows / TILE_ROWS;
+    for (size_t p = 0; p < depth; p++, a += stride) {
+        for (size_t i = 0; i < tiles; i++) {
+            memcpy(out + (i * depth + p) * TILE_ROWS, a + i * TILE_ROWS, TILE_ROWS * sizeof *out);
         }
-    }
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t p = 0; p < depth; p++) {
-            out[i * depth + p] = a[p * stride + i];
+        for (size_t i = tiles * TILE_ROWS; i < rows; i++) {
+            out[i * depth + p] = a[i];
         }
     }
 }
@@ -352,7 +372,7 @@ struct products {
     const struct kernels_gemm *gemm;
     struct kernels_range rows;
     float *b_scratch; /* [panel][depth][16]; NULL: B is packed already */
-    float *a_scratch; /* [PRODUCT_TURNED][PRODUCT_K]; NULL: A's rows are contiguous */
+    float *a_scratch; /* [PRODUCT_TURNED_ROWS][PRODUCT_K]; NULL: A's rows are contiguous */
 };
 
 /* One block of B against `rows` rows of A. The columns of one tile meet all rows before the next do:
@@ -380,7 +400,7 @@ static inline void products_block(const struct products *products, enum kernels_
     const struct kernels_matrix *a = &products->gemm->a;
     const struct kernels_range rows = products->rows;
     const bool across = products->a_scratch != NULL;
-    const size_t step = across ? PRODUCT_TURNED : PRODUCT_ROWS;
+    const size_t step = across ? PRODUCT_TURNED_ROWS : PRODUCT_ROWS;
     for (size_t i = rows.begin; i < rows.end; i += step) {
         const size_t taken = rows.end - i < step ? rows.end - i : step;
         tile.a = a->data + i * a->row_stride + k0 * a->column_stride;
@@ -401,14 +421,16 @@ static inline void products_run(const struct products *products, struct kernels_
     const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
     const bool few = products->b_scratch == NULL && products->a_scratch == NULL &&
                      rows.end - rows.begin <= PRODUCT_FEW;
-    const size_t most_columns = few ? gemm->n : PRODUCT_COLUMNS;
-    const size_t most_k = few ? gemm->k : PRODUCT_K;
-    for (size_t j0 = columns.begin; j0 < columns.end; j0 += most_columns) {
-        size_t width = columns.end - j0;
-        width = width < most_columns ? width : most_columns;
-        for (size_t k0 = 0; k0 < gemm->k; k0 += most_k) {
-            size_t depth = gemm->k - k0;
-            depth = depth < most_k ? depth : most_k;
+    const size_t most = few                           ? gemm->n
+                        : products->a_scratch == NULL ? PRODUCT_COLUMNS
+                                                      : PRODUCT_TURNED_COLUMNS;
+    /* Blocks of k of equal depth: a short last one would pay for a whole tile's C. */
+    const size_t blocks = few ? 1 : (gemm->k + PRODUCT_K - 1) / PRODUCT_K;
+    const size_t step = ((gemm->k + blocks - 1) / blocks + 7) / 8 * 8;
+    for (size_t j0 = columns.begin; j0 < columns.end; j0 += most) {
+        const size_t width = columns.end - j0 < most ? columns.end - j0 : most;
+        for (size_t k0 = 0; k0 < gemm->k; k0 += step) {
+            const size_t depth = gemm->k - k0 < step ? gemm->k - k0 : step;
             struct tile tile = {
                 .b = products->b_scratch,
                 .panel_stride = depth * 16,
@@ -441,8 +463,8 @@ static inline void products_run(const struct products *products, struct kernels_
 static __attribute__((noinline)) void products_scratch(struct products *products, bool with_b,
                                                        struct kernels_range columns)
 {
-    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_COLUMNS];
-    _Alignas(64) float a_scratch[PRODUCT_K * PRODUCT_TURNED];
+    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_TURNED_COLUMNS];
+    _Alignas(64) float a_scratch[PRODUCT_K * PRODUCT_TURNED_ROWS];
     products->b_scratch = with_b ? b_scratch : NULL;
     products->a_scratch = products->gemm->a.column_stride == 1 ? NULL : a_scratch;
     products_run(products, columns);

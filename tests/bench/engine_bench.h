@@ -49,9 +49,8 @@ struct bench {
     const char *folder;                                     /* scratch files, "build/bench" */
     struct bench_row rows[BENCH_ROWS_MAX];
     uint32_t row_count;
-    double fma_gflops[BENCH_THREADS_MAX + 1]; /* ceilings, by engine_limits.c; 0: not measured */
-    double read_gb_s[BENCH_THREADS_MAX + 1];
-    uint32_t missing; /* peers that could not run */
+    double read_gb_s[BENCH_THREADS_MAX + 1]; /* ceiling, by engine_limits.c; 0: not measured */
+    uint32_t missing;                        /* peers that could not run */
 };
 void bench_report(struct bench *bench, const struct bench_row *row);
 

@@ -10,7 +10,8 @@
 
 static const size_t shapes[][3] = {{1, 1, 1},    {1, 200, 33},  {2, 17, 300}, {3, 48, 64},
                                    {5, 15, 7},   {7, 49, 257},  {8, 96, 32},  {13, 130, 40},
-                                   {61, 33, 20}, {150, 208, 4}, {25, 400, 9}, {4, 64, 0}};
+                                   {61, 33, 20}, {150, 208, 4}, {25, 400, 9}, {4, 64, 0},
+                                   {9, 601, 13}, {150, 5, 385}};
 #define SHAPES (sizeof shapes / sizeof shapes[0])
 
 static void op_gemm(struct run *run)
@@ -134,7 +135,9 @@ END_TEST
 START_TEST(test_gemm_continues)
 {
     enum { M = 19, N = 35, K = 300 };
-    static float whole[M * N], parts[M * N], panels[48 * K];
+    static float whole[M * N];
+    static float parts[M * N];
+    static float panels[48 * K];
     const struct kernels *kernels = kernels_get(NULL, NULL);
     struct kernels_gemm gemm = {.m = M,
                                 .n = N,
