@@ -339,6 +339,106 @@ static void shares_compare(struct bytes bytes, size_t *accepted_count)
     }
 }
 
+/* A share set written by hand; zeros: numbers of 0 are written although they are the default. */
+struct raw_share {
+    uint8_t account; /* each of its bytes */
+    uint32_t ppb, influence, span;
+    bool zeros;
+};
+struct raw_set {
+    struct raw_share shares[2];
+    uint32_t unearned;
+    bool zeros, accepted;
+};
+
+static void append_number(struct buf *out, unsigned field, uint64_t value, bool zero)
+{
+    if (value == 0 && !zero) {
+        return;
+    }
+    buf_append_byte(out, (uint8_t)(field << 3));
+    for (; value >= 0x80; value >>= 7) {
+        buf_append_byte(out, (uint8_t)(value | 0x80));
+    }
+    buf_append_byte(out, (uint8_t)value);
+}
+
+static void append_filled(struct buf *out, unsigned field, size_t size, uint8_t filling)
+{
+    buf_append_byte(out, (uint8_t)(field << 3 | 2));
+    buf_append_byte(out, (uint8_t)size);
+    for (size_t i = 0; i < size; i++) {
+        buf_append_byte(out, filling);
+    }
+}
+
+static void append_set(struct buf *out, const struct raw_set *set)
+{
+    append_filled(out, 1, DIGEST_SIZE, 7);
+    for (size_t i = 0; i < sizeof set->shares / sizeof set->shares[0]; i++) {
+        const struct raw_share *share = &set->shares[i];
+        struct buf item;
+        buf_init(&item, 128);
+        append_filled(&item, 1, ACCOUNT_ID_SIZE, share->account);
+        append_number(&item, 2, share->ppb, share->zeros);
+        append_number(&item, 3, share->influence, share->zeros);
+        append_number(&item, 4, share->span, share->zeros);
+        buf_append_byte(out, 2 << 3 | 2);
+        buf_append_byte(out, (uint8_t)item.size);
+        buf_append_bytes(out, buf_bytes(&item));
+        buf_deinit(&item);
+    }
+    append_number(out, 3, set->unearned, set->zeros);
+    append_filled(out, 4, DIGEST_SIZE, 9);
+}
+
+START_TEST(shares_have_one_encoding_and_one_meaning)
+{
+    enum { HALF = LEDGER_SHARE_TOTAL / 2 };
+    static const struct raw_set SETS[] = {
+        {.shares = {{1, HALF, HALF, 0}, {2, HALF, 1, HALF - 1}}, .accepted = true},
+        {.shares = {{1, HALF, HALF, 0}, {2, 1, 1, 0}}, .unearned = HALF - 1, .accepted = true},
+        {.shares = {{1, HALF, HALF, 0}, {1, HALF, HALF, 0}}}, /* one account twice */
+        {.shares = {{2, HALF, HALF, 0}, {1, HALF, HALF, 0}}},
+        {.shares = {{1, 2 * HALF, 2 * HALF, 0}, {2, 0, 0, 0}}}, /* a share of nothing */
+        {.shares = {{1, HALF, HALF, 0, true}, {2, HALF, HALF, 0}}},
+        {.shares = {{1, HALF, HALF, 0}, {2, HALF, HALF, 0}}, .zeros = true},
+        {.shares = {{1, HALF, HALF - 1, 0}, {2, HALF, HALF, 0}}},
+        {.shares = {{1, HALF, HALF, 0}, {2, HALF, HALF, 0}}, .unearned = 1},
+    };
+    struct buf bytes;
+    buf_init(&bytes, 1024);
+    for (size_t i = 0; i < sizeof SETS / sizeof SETS[0]; i++) {
+        size_t accepted_count = 0;
+        buf_clear(&bytes);
+        append_set(&bytes, &SETS[i]);
+        shares_compare(buf_bytes(&bytes), &accepted_count);
+        ck_assert_msg(accepted_count == (SETS[i].accepted ? 1 : 0), "set %zu", i);
+    }
+    buf_deinit(&bytes);
+}
+END_TEST
+
+/* The last field, a text: left out when it is empty, never there and empty. */
+static void receipts_end(const ProtobufCBinaryData *data)
+{
+    Openledger__V1__Receipt *receipt = openledger__v1__receipt__unpack(NULL, data->len, data->data);
+    struct buf bytes;
+    size_t accepted_count = 0;
+    char *reason = receipt->finish_reason;
+    receipt->finish_reason = (char *)(uintptr_t) "";
+    buf_init(&bytes, 4096);
+    ck_assert_int_eq(ledger_pack(&receipt->base, &bytes), ERR_OK);
+    receipt_compare(buf_bytes(&bytes), &accepted_count);
+    ck_assert_uint_eq(accepted_count, 1);
+    append_filled(&bytes, 15, 0, 0);
+    receipt_compare(buf_bytes(&bytes), &accepted_count);
+    ck_assert_uint_eq(accepted_count, 1);
+    receipt->finish_reason = reason;
+    openledger__v1__receipt__free_unpacked(receipt, NULL);
+    buf_deinit(&bytes);
+}
+
 START_TEST(scanner_and_decoder_agree)
 {
     struct digest ids[2];
@@ -372,6 +472,7 @@ START_TEST(scanner_and_decoder_agree)
             shares_compare(buf_bytes(&bytes), &accepted_count);
         }
     }
+    receipts_end(&receipts->receipts[0]);
     ck_assert_uint_gt(accepted_count, TRIES / 10);
     ck_assert_uint_lt(accepted_count, TRIES);
     buf_deinit(&bytes);
@@ -388,6 +489,7 @@ int main(void)
     tcase_add_test(tcase, a_batch_is_its_transfers);
     tcase_add_test(tcase, a_batch_is_all_or_nothing);
     tcase_add_test(tcase, receipts_net_and_can_be_told_apart);
+    tcase_add_test(tcase, shares_have_one_encoding_and_one_meaning);
     tcase_add_test(tcase, scanner_and_decoder_agree);
     Suite *suite = suite_create("ledger batches");
     suite_add_tcase(suite, tcase);
