@@ -55,7 +55,7 @@ struct world {
     struct digest grant;
     struct digest job;
     const char *adapter; /* that receipts are of; "adapter" */
-    struct digest files; /* one blob that stands for model, adapter and index */
+    struct digest files; /* one blob that stands for adapter and index */
 };
 
 struct world *world_create(void); /* at WORLD_TIME_MS */

@@ -155,13 +155,32 @@ static void publish_adapter(struct world *world, const struct digest *files)
     CHECK(world_try(world, WORLD_ATTRIBUTION, &body2) == ERR_OK);
 }
 
+/* The list of a base's files: one, of one chunk. */
+static struct digest base_files(struct world *world)
+{
+    const struct bytes text = bytes_of_text("a model's file");
+    struct digest chunk = world_blob(world, text);
+    ProtobufCBinaryData chunks[1] = {ledger_binary(chunk.bytes, DIGEST_SIZE)};
+    Openledger__V1__ModelFile file = OPENLEDGER__V1__MODEL_FILE__INIT;
+    Openledger__V1__ModelFile *list[1] = {&file};
+    Openledger__V1__ModelFiles files = OPENLEDGER__V1__MODEL_FILES__INIT;
+    file.name = world_text("config.json");
+    file.size = text.size;
+    file.n_chunks = 1;
+    file.chunks = chunks;
+    files.n_files = 1;
+    files.files = list;
+    return pack_blob(world, &files.base);
+}
+
 static void publish_model(struct world *world, const struct digest *dataset_root)
 {
     static const uint8_t profile[DIGEST_SIZE] = {0x3d};
-    world->files = world_blob(world, bytes_of_text("files of a model, an adapter, an index"));
+    struct digest base = base_files(world);
+    world->files = world_blob(world, bytes_of_text("files of an adapter, an index"));
     Openledger__V1__RegisterModel model = OPENLEDGER__V1__REGISTER_MODEL__INIT;
     model.name = world_text("base");
-    model.content = ledger_binary(world->files.bytes, DIGEST_SIZE);
+    model.content = ledger_binary(base.bytes, DIGEST_SIZE);
     model.profile = ledger_binary(profile, sizeof profile);
     model.licence = world_text("Apache-2.0");
     WORLD_ACTION(body, REGISTER_MODEL, register_model, &model);
