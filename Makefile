@@ -320,7 +320,8 @@ lint: $(PROTO_H) ## clang-tidy, cppcheck, layer and text rules
 	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance \
 	  --suppress=missingIncludeSystem -j2 -I. $(C_FILES)
 	$(Q)echo $(C_FILES) | xargs -n 4 -P 2 sh -c 'clang-tidy --quiet "$$@" -- -std=gnu17 $(CPPFLAGS) 2>/dev/null' lint
-headers: $(patsubst %,header-check/%,$(filter-out $(CXX_FILES),$(H_FILES))) ## every header compiles on its own
+# But for the instruction sets' parts of vector.h, which each backend compiles with its own flags.
+headers: $(patsubst %,header-check/%,$(filter-out $(CXX_FILES) kernels/cpu/vector_%.h,$(H_FILES))) ## every header compiles on its own
 header-check/%: | $(PROTO_H) ; $(Q)echo '#include "$*"' | $(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -fsyntax-only -xc -
 
 # Looks at object files, not at text: comments cannot fool it and macros cannot hide from it.
