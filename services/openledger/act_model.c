@@ -24,10 +24,12 @@ static bool show(void *context, uint64_t done, uint64_t total)
     return true;
 }
 
-static void shown(struct output_progress *bar, struct blob_progress *progress, const char *next)
+/* Ends the step that the bar shows, with what came of it, and begins the next. */
+static void shown(struct output_progress *bar, struct blob_progress *progress, enum err err,
+                  const char *next)
 {
     if (bar->drawn) {
-        output_progress_finish(bar, "done");
+        output_progress_finish(bar, err == ERR_OK ? "done" : "failed");
     }
     output_progress_start(bar, next, 0);
     *progress = (struct blob_progress){.report = show, .context = bar};
@@ -44,12 +46,12 @@ static enum err store_model(struct cli *cli, const struct act_model *model,
     struct lineage_base *base = NULL;
     struct lineage_load how = {
         .precision = model->precision, .serve_only = true, .progress = &progress};
-    shown(&bar, &progress, "store");
+    shown(&bar, &progress, ERR_OK, "store");
     enum err err = blob_open(model->blob_folder, &blobs, &cli->note);
     err = err ? err : lineage_bundle_put(blobs, model->folder, &progress, out_content, &cli->note);
-    shown(&bar, &progress, "check");
+    shown(&bar, &progress, err, "check");
     err = err ? err : lineage_base_load(blobs, out_content, &how, &base, &cli->note);
-    shown(&bar, &progress, "");
+    shown(&bar, &progress, err, "");
     if (err == ERR_OK) {
         *out_profile = base->profile;
     }
