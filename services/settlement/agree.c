@@ -30,6 +30,20 @@ enum err settlement_lead(struct settlement *settlement, uint64_t epoch, uint64_t
     return settlement_seal(settlement, now_ms, note);
 }
 
+enum err settlement_confirm(struct settlement *settlement, struct note *note)
+{
+    struct ledger_head head;
+    const struct settlement_agreement *agreement = settlement->agreement;
+    ledger_head(settlement->ledger, &head);
+    bool asks = settlement->final < head.index; /* what a majority takes from us now confirms us */
+    enum err err = settlement_sync(settlement, note);
+    if (err == ERR_OK && !asks && agreement != NULL &&
+        agreement->confirm(agreement->context, note) != ERR_OK) {
+        return settlement_fail(settlement, ERR_UNAVAILABLE, note);
+    }
+    return err;
+}
+
 const struct digest *settlement_header_leaf(const struct settlement *settlement, uint64_t height)
 {
     CHECK(height >= 1 && height <= settlement->block_count);

@@ -14,6 +14,7 @@
 #include "shared/platform/clock.h"
 
 enum { ENTRIES_MAX = 1000 };
+static const char UNWRITTEN[] = "the ledger cannot be written";
 
 /* ---- the desk ----------------------------------------------------------------------------------- */
 
@@ -40,12 +41,14 @@ static void answer_all(struct desk *desk, enum err err)
 {
     struct note note = {""};
     if (err != ERR_OK) {
-        (void)note_set(&note, err, "the ledger cannot be written");
+        (void)note_set(&note, err, "%s", UNWRITTEN);
     }
     for (size_t i = 0; i < desk->waiting_count; i++) {
-        answer_waiting(desk, &desk->waiting[i], err, &note);
+        struct desk_waiting *waiting = &desk->waiting[i];
+        answer_waiting(desk, waiting, err ? err : waiting->err, err ? &note : &waiting->note);
     }
     desk->waiting_count = 0;
+    desk->refused_waiting = 0;
     desk->taken = 0;
 }
 
@@ -66,30 +69,27 @@ static void count_outcome(struct desk *desk, enum err err, const struct settleme
     }
 }
 
-/* The next up to SETTLEMENT_GROUP_MAX of what waits get their entries; the refused are answered. */
+/* The next up to SETTLEMENT_GROUP_MAX of what waits get their entries, or are refused. */
 static void take_group(struct desk *desk, struct settlement_submission *items)
 {
     size_t left = desk->waiting_count - desk->taken;
     size_t count = left < SETTLEMENT_GROUP_MAX ? left : SETTLEMENT_GROUP_MAX;
     struct desk_waiting *group = &desk->waiting[desk->taken];
-    size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         items[i] = (struct settlement_submission){.signed_tx = group[i].signed_tx};
     }
     settlement_submit_many(desk->settlement, items, count, clock_real_ms());
     for (size_t i = 0; i < count; i++) {
         count_outcome(desk, items[i].err, &items[i].result);
+        group[i].err = items[i].err == ERR_IO ? ERR_UNAVAILABLE : items[i].err;
         if (items[i].err == ERR_OK) {
             group[i].result = items[i].result;
-            group[kept++] = group[i];
         } else {
-            answer_waiting(desk, &group[i], items[i].err == ERR_IO ? ERR_UNAVAILABLE : items[i].err,
-                           &items[i].note);
+            group[i].note = items[i].note;
+            desk->refused_waiting++;
         }
     }
-    memmove(&group[kept], &group[count], (left - count) * sizeof *group);
-    desk->waiting_count -= count - kept;
-    desk->taken += kept;
+    desk->taken += count;
 }
 
 /* They came when this replica sequenced; another does now. */
@@ -122,11 +122,14 @@ static void take_waiting(struct desk *desk)
     free(items);
 }
 
-enum err desk_flush(struct desk *desk)
+/* refused: so was something that does not wait with the others. */
+static enum err flush(struct desk *desk, bool refused)
 {
     struct note note = {""};
     take_waiting(desk);
-    enum err err = settlement_sync(desk->settlement, &note);
+    enum err err = refused || desk->refused_waiting > 0
+                       ? settlement_confirm(desk->settlement, &note)
+                       : settlement_sync(desk->settlement, &note);
     if (err == ERR_UNAVAILABLE) { /* deposed: the next tick opens again from what is final */
         desk_forget(desk);
         return err;
@@ -140,6 +143,11 @@ enum err desk_flush(struct desk *desk)
     }
     answer_all(desk, err);
     return err;
+}
+
+enum err desk_flush(struct desk *desk)
+{
+    return flush(desk, false);
 }
 
 static void flush_job(void *argument)
@@ -182,8 +190,9 @@ enum err desk_submit(struct desk *desk, struct bytes signed_tx,
     enum err err =
         settlement_submit(desk->settlement, signed_tx, clock_real_ms(), out_result, note);
     count_outcome(desk, err, out_result);
-    enum err flushed = desk_flush(desk); /* also what others wait for: it costs nothing more */
-    return err ? err : flushed;
+    enum err flushed =
+        flush(desk, err != ERR_OK); /* also what others wait for: it costs nothing more */
+    return flushed ? note_set(note, flushed, "%s", UNWRITTEN) : err;
 }
 
 /* The flush comes behind the submissions that wait already: they share cores and one sync. */

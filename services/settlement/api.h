@@ -9,12 +9,14 @@
 #include "shared/rpc/rpc.h"
 #include "shared/service/service.h"
 
-/* A submission that waits for its turn and then for its entry to be on disk. */
+/* A submission that waits for its turn and then for its answer to be final. */
 struct desk_waiting {
     struct rpc_call *call;       /* or: */
     struct bus_message *message; /* forwarded by another replica */
     struct bytes signed_tx;      /* in the one or the other */
     struct settlement_result result;
+    enum err err; /* taken and refused: why, with note; told once it is sure that we sequence */
+    struct note note;
 };
 
 /* An account's proof that waits for the end of a block, then for the block's cosignatures. */
@@ -41,7 +43,9 @@ struct desk {
     struct key_pair *operator_keys; /* signs settlement transactions */
     struct account_id operator_id;
     struct pool *pool;
-    struct desk_waiting *waiting; /* in the order they came; the first `taken` have their entries */
+    struct desk_waiting
+        *waiting;           /* in the order they came; the first `taken` have had their turn */
+    size_t refused_waiting; /* of those */
     size_t taken, waiting_count, waiting_capacity;
     bool flush_posted;
     uint64_t sealed_ms; /* monotonic: when the last block was closed */

@@ -84,6 +84,7 @@ static void append_to(struct epoch *epoch, uint32_t to, uint64_t now_ms, struct 
     struct epoch_peer *peer = &epoch->peers[to];
     struct epoch_message *message = say(epoch, to, EPOCH_APPEND, out);
     message->index = peer->next;
+    message->round = epoch->round;
     /* A newcomer counts once something that was appended after its arrival is final, and on its disk:
      * what its lost disk may have promised to a higher epoch would have kept that from happening. */
     if (!peer->full && (peer->forming || peer->admitted == peer->life ||
@@ -124,6 +125,25 @@ static void count_copies(struct epoch *epoch, uint64_t now_ms, struct epoch_acti
         final_is(epoch, best, out);
         append_to_all(epoch, now_ms, UINT64_MAX, out); /* they may show it now */
     }
+}
+
+uint64_t epoch_ask_round(struct epoch *epoch, uint64_t now_ms, struct epoch_actions *out)
+{
+    if (epoch->role == EPOCH_LEADING) {
+        epoch->round++;
+        append_to_all(epoch, now_ms, UINT64_MAX, out);
+    }
+    return epoch->round;
+}
+
+bool epoch_confirmed(const struct epoch *epoch, uint64_t round)
+{
+    uint32_t answered = 1; /* we ourselves */
+    for (uint32_t r = 1; r <= epoch->config.replicas; r++) {
+        const struct epoch_peer *peer = &epoch->peers[r];
+        answered += r != epoch->config.self && peer->full && peer->round >= round ? 1 : 0;
+    }
+    return epoch->role == EPOCH_LEADING && answered >= majority(epoch);
 }
 
 void epoch_offer(struct epoch *epoch, uint64_t now_ms, uint64_t count, struct epoch_actions *out)
@@ -202,6 +222,9 @@ static void on_ack(struct epoch *epoch, uint64_t now_ms, const struct epoch_mess
         return;
     }
     peer->heard_ms = now_ms;
+    if (message->round > peer->round && message->round <= epoch->round) {
+        peer->round = message->round;
+    }
     if (!message->ok) {
         /* Shorter than we thought, or different: then from what is final, where all agree. */
         uint64_t back = message->count < message->index ? message->count : message->final;
@@ -233,10 +256,12 @@ static void lead(struct epoch *epoch, uint64_t now_ms, struct epoch_log log,
     epoch->first = log.count + 1;
     epoch->offered = log.count;
     epoch->synced = log.count;
+    epoch->round = 0;
     for (uint32_t r = 1; r <= epoch->config.replicas; r++) {
         struct epoch_peer *peer = &epoch->peers[r];
         peer->forming = full < majority(epoch) && peer->promised && !peer->full;
         peer->match = 0;
+        peer->round = 0;
         peer->next = log.count;
         peer->joined = log.count; /* the seal that comes first is beyond it */
         peer->heard_ms = peer->promised ? now_ms : 0;
@@ -444,6 +469,7 @@ static void on_append(struct epoch *epoch, uint64_t now_ms, const struct epoch_m
     answer->ok = fits;
     answer->index = fits ? end : message->index;
     answer->count = log.count;
+    answer->round = message->round;
     if (fits) {
         final_is(epoch, message->final < end ? message->final : end, out);
     }

@@ -46,6 +46,7 @@ struct epoch_message {
     uint64_t admit;      /* APPEND: the life that is a full member from now on; 0: none */
     bool full;           /* the sender is a full member */
     bool formed;         /* the sender has seen something become final in an epoch */
+    uint64_t round;      /* APPEND: the sender's; ACK: that of the APPEND it answers */
     bool ok;             /* ACK */
 };
 
@@ -78,6 +79,7 @@ struct epoch_peer {
     uint64_t count, last_epoch;
     /* while leading */
     uint64_t match;    /* entries known to be on its disk and ours alike */
+    uint64_t round;    /* newest that it answered */
     uint64_t next;     /* entries sent to it */
     uint64_t sent_ms;  /* last APPEND */
     uint64_t heard_ms; /* last answer; 0: none */
@@ -102,6 +104,7 @@ struct epoch {
     uint64_t first;   /* LEADING: index of the first entry of our epoch */
     uint64_t offered; /* LEADING: entries there are to send */
     uint64_t synced;  /* LEADING: entries on our disk */
+    uint64_t round;   /* LEADING: newest that was asked */
     struct epoch_peer peers[EPOCH_REPLICAS_MAX + 1];
 };
 
@@ -145,6 +148,11 @@ void epoch_claimed(struct epoch *epoch, uint64_t now_ms, uint64_t number, struct
 void epoch_offer(struct epoch *epoch, uint64_t now_ms, uint64_t count, struct epoch_actions *out);
 /* LEADING: entries up to count are on our disk. */
 void epoch_synced(struct epoch *epoch, uint64_t now_ms, uint64_t count, struct epoch_actions *out);
+/* LEADING: asks all whether we still lead. Returns the round's number, for epoch_confirmed(). */
+uint64_t epoch_ask_round(struct epoch *epoch, uint64_t now_ms, struct epoch_actions *out);
+/* LEADING, and a majority of full members has answered that round or a later one: when it was asked no
+ * other replica had begun a higher epoch (Raft, Ongaro 2014, section 6.4: ReadIndex). */
+bool epoch_confirmed(const struct epoch *epoch, uint64_t round);
 /* LEADING: an APPEND with entries up to count went to replica to. */
 void epoch_sent(struct epoch *epoch, uint32_t to, uint64_t count);
 /* Steps down: what it was about to do failed. */

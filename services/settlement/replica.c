@@ -127,6 +127,7 @@ static enum err say(struct replica *replica, uint32_t to, const struct epoch_mes
     message.full = from->full;
     message.formed = from->formed;
     message.ok = from->ok;
+    message.round = from->round;
     if (from->kind == EPOCH_APPEND || from->kind == EPOCH_ENTRIES) {
         CHECK(journal_chain(journal, from->index, &chain) == ERR_OK);
         message.chain = ledger_binary(chain.bytes, DIGEST_SIZE);
@@ -335,6 +336,7 @@ static enum err receive(struct replica *replica, struct bytes bytes, struct note
                                         .admit = message->admit,
                                         .full = message->full,
                                         .formed = message->formed,
+                                        .round = message->round,
                                         .ok = message->ok};
     struct digest chain;
     bool fits = message->chain.len == DIGEST_SIZE && message->index <= replica->log.count &&
@@ -370,18 +372,23 @@ static void offer(void *context, uint64_t count)
     replica->failed = err ? err : replica->failed;
 }
 
-static enum err wait(void *context, uint64_t count, struct note *note)
+/* round 0: none is waited for. */
+static bool reached(const struct replica *replica, uint64_t count, uint64_t round)
 {
-    struct replica *replica = context;
+    return replica->epoch.final >= count && (round == 0 || epoch_confirmed(&replica->epoch, round));
+}
+
+/* Does actions, then works on messages until entries up to count are final and round is confirmed. */
+static enum err wait_until(struct replica *replica, struct epoch_actions *actions, uint64_t count,
+                           uint64_t round, struct note *note)
+{
     const struct replica_hands *hands = &replica->options.hands;
-    struct epoch_actions actions = {.count = 0};
     struct buf message;
     buf_init(&message, REPLICA_MESSAGE_MAX);
     replica->waiting = true;
-    replica->log = (struct epoch_log){count, replica->epoch.promise.epoch};
-    epoch_synced(&replica->epoch, now(replica), count, &actions);
-    enum err err = replica->failed ? replica->failed : perform(replica, &actions, note);
-    while (err == ERR_OK && replica->epoch.final < count && replica->epoch.role == EPOCH_LEADING) {
+    enum err err = replica->failed ? replica->failed : perform(replica, actions, note);
+    while (err == ERR_OK && replica->epoch.role == EPOCH_LEADING &&
+           !reached(replica, count, round)) {
         buf_clear(&message);
         err = hands->receive(hands->context, replica->options.epoch.heartbeat_ms / 2, &message);
         if (err == ERR_OK) {
@@ -394,11 +401,28 @@ static enum err wait(void *context, uint64_t count, struct note *note)
     replica->waiting = false;
     buf_deinit(&message);
     replica->failed = err == ERR_CANCELLED ? ERR_OK : err;
-    if (err == ERR_OK && replica->epoch.final < count) {
+    if (err == ERR_OK && !reached(replica, count, round)) {
         err = note_set(note, ERR_UNAVAILABLE, "this replica is not the sequencer any more");
     }
     replica->reopen = replica->reopen || err != ERR_OK;
     return err;
+}
+
+static enum err wait(void *context, uint64_t count, struct note *note)
+{
+    struct replica *replica = context;
+    struct epoch_actions actions = {.count = 0};
+    replica->log = (struct epoch_log){count, replica->epoch.promise.epoch};
+    epoch_synced(&replica->epoch, now(replica), count, &actions);
+    return wait_until(replica, &actions, count, 0, note);
+}
+
+static enum err confirm(void *context, struct note *note)
+{
+    struct replica *replica = context;
+    struct epoch_actions actions = {.count = 0};
+    uint64_t round = epoch_ask_round(&replica->epoch, now(replica), &actions);
+    return wait_until(replica, &actions, 0, round, note);
 }
 
 /* ---- from outside ------------------------------------------------------------------------------- */
@@ -458,8 +482,8 @@ enum err replica_open(const struct replica_options *options, struct replica **ou
     }
     CHECK(options->epoch.replicas >= 1 && options->epoch.replicas <= EPOCH_REPLICAS_MAX);
     replica->options = *options;
-    replica->agreement =
-        (struct settlement_agreement){.context = replica, .offer = offer, .wait = wait};
+    replica->agreement = (struct settlement_agreement){
+        .context = replica, .offer = offer, .wait = wait, .confirm = confirm};
     buf_init(&replica->envelope, REPLICA_MESSAGE_MAX + 4096);
     buf_init(&replica->carried, LEDGER_ENTRY_MAX);
     buf_init(&replica->put_off, REPLICA_MESSAGE_MAX);

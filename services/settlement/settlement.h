@@ -31,6 +31,8 @@ struct settlement_agreement {
     /* They are on our disk: returns when they are final. An error: we are not the sequencer any more,
      * and nothing beyond what was final before may be shown. */
     enum err (*wait)(void *context, uint64_t count, struct note *note);
+    /* Returns when a majority has said, asked from now on, that we are the sequencer. Errors as wait. */
+    enum err (*confirm)(void *context, struct note *note);
 };
 
 struct parallel;
@@ -92,6 +94,9 @@ void settlement_submit_many(struct settlement *settlement, struct settlement_sub
 /* Puts everything taken so far on disk, waits until it is final, and signs the checkpoint of the last
  * block. ERR_UNAVAILABLE: deposed; close and open again. */
 MUST_USE enum err settlement_sync(struct settlement *settlement, struct note *note);
+/* As settlement_sync(), and what was seen of the state before the call was the newest: no other replica had
+ * become the sequencer. A refusal must not be told before: it may be of a state that others have left behind. */
+MUST_USE enum err settlement_confirm(struct settlement *settlement, struct note *note);
 /* Entries that are final: on disk here, or at a majority of replicas. */
 uint64_t settlement_durable(const struct settlement *settlement);
 

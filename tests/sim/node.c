@@ -146,14 +146,17 @@ static void reply(struct node *node, size_t task, enum err err, uint64_t index)
     }
 }
 
-/* As api.c: take all that wait, one sync for them, answer. */
+/* As api.c: take all that wait, one sync for them, answer; refusals only once it is sure that we lead. */
 static enum err take_submissions(struct node *node)
 {
     struct {
         size_t task;
         uint64_t index;
+        enum err err;
+        bool behind; /* decided on a state that had not all that was final then */
     } waiting[QUEUE_MAX];
     size_t count = 0;
+    bool refused = false;
     while (node->submit_count > 0) {
         size_t task = node->submits[0].task;
         struct settlement_result result;
@@ -165,11 +168,14 @@ static enum err take_submissions(struct node *node)
                            : settlement_submit(replica_settlement(node->replica),
                                                buf_bytes(&sim.work->tasks[task].tx),
                                                hand_clock(node), &result, &note);
-        if (err == ERR_OK) {
-            waiting[count].task = task;
-            waiting[count++].index = result.index;
-        } else {
-            reply(node, task, err == ERR_IO ? ERR_UNAVAILABLE : err, 0);
+        struct ledger_head head;
+        ledger_head(settlement_ledger(replica_settlement(node->replica)), &head);
+        waiting[count].behind = head.index < sim.truth.count;
+        waiting[count].task = task;
+        waiting[count].index = err == ERR_OK ? result.index : 0;
+        waiting[count++].err = err == ERR_IO ? ERR_UNAVAILABLE : err;
+        if (err != ERR_OK) {
+            refused = refused || err != ERR_UNAVAILABLE;
             if (err != ERR_UNAVAILABLE && err != ERR_CONFLICT && err != ERR_NOT_FOUND) {
                 sim_trace("node %u refuses %zu: %s: %s", node->id, task, err_name(err), note.text);
             }
@@ -181,9 +187,15 @@ static enum err take_submissions(struct node *node)
     if (count == 0) {
         return ERR_OK;
     }
-    enum err err = settlement_sync(replica_settlement(node->replica), &node->note);
+    struct settlement *settlement = replica_settlement(node->replica);
+    enum err err = refused ? settlement_confirm(settlement, &node->note)
+                           : settlement_sync(settlement, &node->note);
     for (size_t i = 0; i < count; i++) {
-        reply(node, waiting[i].task, err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE, waiting[i].index);
+        if (err == ERR_OK && waiting[i].err != ERR_UNAVAILABLE && waiting[i].behind) {
+            sim_fail("answered from a state that was left behind", node->id, "");
+        }
+        reply(node, waiting[i].task, err == ERR_OK ? waiting[i].err : ERR_UNAVAILABLE,
+              waiting[i].index);
     }
     return err == ERR_UNAVAILABLE ? ERR_OK : err;
 }

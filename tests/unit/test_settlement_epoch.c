@@ -100,6 +100,14 @@ static void hear_ack(uint32_t replica, uint64_t index)
     hear(&message, true);
 }
 
+static void hear_round(uint32_t replica, uint64_t round, bool ok)
+{
+    struct epoch_message message = from(replica, EPOCH_ACK);
+    message.round = round;
+    message.ok = ok;
+    hear(&message, true);
+}
+
 /* Entries up to count are appended and on our disk. */
 static void append(uint64_t count)
 {
@@ -162,6 +170,64 @@ START_TEST(only_more_than_half_make_an_entry_final)
     old.epoch = 1; /* of what it held in another epoch */
     hear(&old, true);
     ck_assert_uint_eq(epoch.final, 8);
+}
+END_TEST
+
+START_TEST(a_round_is_confirmed_by_who_answers_it_or_a_later_one)
+{
+    lead(5);
+    actions.count = 0;
+    uint64_t first = epoch_ask_round(&epoch, ++now_ms, &actions);
+    ck_assert_uint_eq(said(2, EPOCH_APPEND)->round, first);
+    ck_assert_uint_eq(said(3, EPOCH_APPEND)->round, first);
+    ck_assert(!epoch_confirmed(&epoch, first)); /* one of three: we ourselves */
+    hear_ack(2, 5);                             /* of what was said before */
+    ck_assert(!epoch_confirmed(&epoch, first));
+    uint64_t second = epoch_ask_round(&epoch, ++now_ms, &actions);
+    ck_assert_uint_gt(second, first);
+    hear_round(2, second + 1, true); /* nobody answers what was not asked */
+    ck_assert(!epoch_confirmed(&epoch, first));
+    struct epoch_message old = from(2, EPOCH_ACK);
+    old.round = second;
+    old.epoch = 1;
+    hear(&old, true);
+    ck_assert(!epoch_confirmed(&epoch, first));
+    hear_round(3, first, false); /* its log differs, and it follows us */
+    ck_assert(epoch_confirmed(&epoch, first));
+    ck_assert(!epoch_confirmed(&epoch, second));
+    tick(); /* lost ones are asked again */
+    ck_assert_uint_eq(said(2, EPOCH_APPEND)->round, second);
+    hear_round(2, second, true);
+    ck_assert(epoch_confirmed(&epoch, first) && epoch_confirmed(&epoch, second));
+    struct epoch_message ask = from(2, EPOCH_ASK);
+    ask.epoch = 9;
+    hear(&ask, true);
+    ck_assert(!epoch_confirmed(&epoch, first)); /* deposed */
+}
+END_TEST
+
+START_TEST(a_newcomer_confirms_nothing_and_every_append_is_answered_with_its_round)
+{
+    lead(5);
+    actions.count = 0;
+    uint64_t round = epoch_ask_round(&epoch, ++now_ms, &actions);
+    struct epoch_message newcomer = from(2, EPOCH_ACK);
+    newcomer.full = false;
+    newcomer.life = 77;
+    newcomer.round = round;
+    newcomer.ok = true;
+    hear(&newcomer, true);
+    ck_assert(!epoch_confirmed(&epoch, round));
+    begin_member(5, 1);
+    struct epoch_message append_new = from(3, EPOCH_APPEND);
+    append_new.epoch = 4;
+    append_new.index = 5;
+    append_new.round = 12;
+    hear(&append_new, true);
+    ck_assert_uint_eq(said(3, EPOCH_ACK)->round, 12);
+    append_new.round = 13;
+    hear(&append_new, false);
+    ck_assert_uint_eq(said(3, EPOCH_ACK)->round, 13);
 }
 END_TEST
 
@@ -342,6 +408,8 @@ int main(void)
     TCase *rules = tcase_create("rules");
     tcase_add_test(rules, an_earlier_epochs_entry_is_final_only_with_one_of_this_epoch);
     tcase_add_test(rules, only_more_than_half_make_an_entry_final);
+    tcase_add_test(rules, a_round_is_confirmed_by_who_answers_it_or_a_later_one);
+    tcase_add_test(rules, a_newcomer_confirms_nothing_and_every_append_is_answered_with_its_round);
     tcase_add_test(rules, what_a_lost_disk_said_is_not_said_by_the_new_one);
     tcase_add_test(rules, a_newcomer_counts_when_something_later_than_itself_is_final);
     tcase_add_test(rules, the_log_of_the_highest_epoch_is_taken_over_and_of_those_the_longest);

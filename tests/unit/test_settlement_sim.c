@@ -57,6 +57,14 @@ START_TEST(every_history_keeps_every_promise)
 }
 END_TEST
 
+/* In this one a sequencer that is cut off, with nothing of its own to sync, is asked for what others have
+ * made possible meanwhile. Such a moment comes about once in a thousand seeds. */
+START_TEST(a_sequencer_that_was_left_behind_refuses_nothing)
+{
+    histories(1137, 1);
+}
+END_TEST
+
 START_TEST(one_seed_is_one_history)
 {
     static struct work work;
@@ -158,6 +166,7 @@ int main(void)
     TCase *tests = tcase_create("sim");
     tcase_set_timeout(tests, 400);
     tcase_add_test(tests, every_history_keeps_every_promise);
+    tcase_add_test(tests, a_sequencer_that_was_left_behind_refuses_nothing);
     tcase_add_test(tests, one_seed_is_one_history);
     tcase_add_test(tests, a_promise_on_disk_is_whole_or_refused);
     tcase_add_test(tests, a_message_is_heard_only_whole_signed_and_by_its_addressee);
