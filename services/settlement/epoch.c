@@ -13,6 +13,11 @@ static struct epoch_action *act(struct epoch_actions *out, enum epoch_act what)
     return action;
 }
 
+static void keep(const struct epoch *epoch, struct epoch_actions *out)
+{
+    act(out, EPOCH_DO_KEEP)->promise = epoch->promise;
+}
+
 /* A message to replica `to` about our promised epoch. */
 static struct epoch_message *say(struct epoch *epoch, uint32_t to, enum epoch_kind kind,
                                  struct epoch_actions *out)
@@ -72,7 +77,7 @@ static void final_is(struct epoch *epoch, uint64_t final, struct epoch_actions *
     epoch->promise.final = final; /* kept with the next promise: a lower bound is enough */
     if (!epoch->promise.formed) {
         epoch->promise.formed = true;
-        (void)act(out, EPOCH_DO_KEEP);
+        keep(epoch, out);
     }
     (void)act(out, EPOCH_DO_FINAL);
 }
@@ -270,7 +275,7 @@ static void lead(struct epoch *epoch, uint64_t now_ms, struct epoch_log log,
     }
     if (!epoch->promise.full) { /* only a cluster that is being formed is led by a newcomer */
         epoch->promise.full = true;
-        (void)act(out, EPOCH_DO_KEEP);
+        keep(epoch, out);
     }
     (void)act(out, EPOCH_DO_LEAD);
 }
@@ -333,7 +338,7 @@ void epoch_claimed(struct epoch *epoch, uint64_t now_ms, uint64_t number, struct
                                                            .formed = epoch->promise.formed,
                                                            .life = epoch->promise.life,
                                                            .full = epoch->promise.full};
-    (void)act(out, EPOCH_DO_KEEP);
+    keep(epoch, out);
     ask_all(epoch, now_ms, out);
 }
 
@@ -421,7 +426,7 @@ static void promise(struct epoch *epoch, uint64_t now_ms, const struct epoch_mes
     step_down(epoch, now_ms, out);
     epoch->promise.epoch = message->epoch;
     epoch->promise.claimant = message->from;
-    (void)act(out, EPOCH_DO_KEEP);
+    keep(epoch, out);
 }
 
 static bool promised_to(struct epoch *epoch, uint64_t now_ms, const struct epoch_message *message,
@@ -459,7 +464,7 @@ static void on_append(struct epoch *epoch, uint64_t now_ms, const struct epoch_m
     epoch->tries = 0;
     if (message->admit == epoch->promise.life && !epoch->promise.full) {
         epoch->promise.full = true;
-        (void)act(out, EPOCH_DO_KEEP);
+        keep(epoch, out);
     }
     uint64_t end = message->index + message->carried;
     if (fits && message->carried > 0) {

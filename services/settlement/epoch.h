@@ -109,7 +109,8 @@ struct epoch {
 };
 
 enum epoch_act {
-    EPOCH_DO_KEEP, /* put epoch.promise on disk */
+    EPOCH_DO_KEEP, /* put the action's promise on disk: as it was when this was decided, since what comes later
+                      in the list may be about entries that are not on disk yet */
     EPOCH_DO_SEND, /* message to replica `to`; APPEND, ENTRIES: with our entries after message.index */
     EPOCH_DO_TAKE, /* put the entries of the message just received on disk: where they differ from ours,
                        ours are cut first */
@@ -123,6 +124,7 @@ struct epoch_action {
     enum epoch_act act;
     uint32_t to;
     struct epoch_message message;
+    struct epoch_promise promise;
 };
 #define EPOCH_ACTIONS_MAX 32
 struct epoch_actions {

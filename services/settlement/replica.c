@@ -51,11 +51,12 @@ static bool alone(const struct replica *replica)
 
 /* ---- the promise on disk ------------------------------------------------------------------------ */
 
-static enum err promise_keep(struct replica *replica, struct note *note)
+static enum err promise_keep(struct replica *replica, const struct epoch_promise *promise,
+                             struct note *note)
 {
     struct buf file;
     buf_init(&file, PROMISE_FILE_MAX);
-    replica_wire_promise(&replica->epoch.promise, &file);
+    replica_wire_promise(promise, &file);
     enum err err = file_write_atomic(replica->promise_path, buf_bytes(&file), 0600, note);
     buf_deinit(&file);
     return err;
@@ -72,7 +73,7 @@ static enum err promise_load(struct replica *replica, struct epoch_promise *out,
         uint64_t life = hands->random(hands->context);
         replica->epoch.promise = (struct epoch_promise){.life = life == 0 ? 1 : life};
         *out = replica->epoch.promise;
-        err = promise_keep(replica, note);
+        err = promise_keep(replica, out, note);
     } else if (err == ERR_OK && replica_wire_promised(buf_bytes(&file), out) != ERR_OK) {
         err = note_set(note, ERR_CORRUPT,
                        "%s is damaged: move this replica's folder away, it joins anew",
@@ -208,7 +209,7 @@ static enum err perform(struct replica *replica, const struct epoch_actions *act
         const struct epoch_action *action = &actions->items[i];
         switch (action->act) {
         case EPOCH_DO_KEEP:
-            err = promise_keep(replica, note);
+            err = promise_keep(replica, &action->promise, note);
             break;
         case EPOCH_DO_SEND:
             err = say(replica, action->to, &action->message, note);

@@ -376,6 +376,35 @@ START_TEST(what_is_final_here_is_what_the_sequencer_says_and_we_hold)
 }
 END_TEST
 
+START_TEST(no_promise_on_disk_speaks_of_entries_that_are_not_there_yet)
+{
+    begin_member(5, 1);
+    epoch.promise.full = false;
+    epoch.promise.formed = false;
+    struct epoch_message carried = from(2, EPOCH_APPEND);
+    carried.epoch = 4; /* promised, admitted, two entries taken, seven final: all by one message */
+    carried.admit = LIFE[SELF];
+    carried.index = 5;
+    carried.carried = 2;
+    carried.final = 7;
+    hear(&carried, true);
+    ck_assert_uint_eq(epoch.final, 7);
+    ck_assert(epoch.promise.full);
+    uint64_t there = 5;
+    uint32_t kept = 0;
+    for (size_t i = 0; i < actions.count; i++) {
+        there += actions.items[i].act == EPOCH_DO_TAKE ? 2 : 0;
+        if (actions.items[i].act == EPOCH_DO_KEEP) {
+            ck_assert_uint_le(actions.items[i].promise.final, there);
+            ck_assert_uint_eq(actions.items[i].promise.epoch, 4);
+            kept++;
+        }
+    }
+    ck_assert_uint_eq(kept, 3);
+    ck_assert_uint_eq(there, 7);
+}
+END_TEST
+
 START_TEST(a_sequencer_that_no_majority_hears_stops)
 {
     lead(5);
@@ -416,6 +445,7 @@ int main(void)
     tcase_add_test(rules, newcomers_promises_are_enough_only_while_nothing_was_ever_final);
     tcase_add_test(rules, a_promise_is_kept);
     tcase_add_test(rules, what_is_final_here_is_what_the_sequencer_says_and_we_hold);
+    tcase_add_test(rules, no_promise_on_disk_speaks_of_entries_that_are_not_there_yet);
     tcase_add_test(rules, a_sequencer_that_no_majority_hears_stops);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
