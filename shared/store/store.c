@@ -2,11 +2,13 @@
 #include "shared/store/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <lmdb.h>
 
 #include "shared/base/check.h"
 #include "shared/platform/file.h"
+#include "shared/store/check.h"
 
 struct store {
     MDB_env *env;
@@ -55,6 +57,14 @@ static struct bytes bytes_of_val(MDB_val val)
     return bytes_of(val.mv_data, val.mv_size);
 }
 
+static enum err unsealed(struct bytes key, MDB_val val, struct bytes *out_value, struct note *note)
+{
+    *out_value = bytes_of_val(val);
+    return store_unseal(key, out_value)
+               ? ERR_OK
+               : note_set(note, ERR_CORRUPT, "a value in the store is damaged");
+}
+
 static enum err open_tables(struct store *store, struct note *note)
 {
     MDB_txn *txn = NULL;
@@ -75,9 +85,12 @@ enum err store_open(const struct store_options *options, struct store **out_stor
 {
     CHECK(options->table_count >= 1);
     CHECK(options->table_count <= STORE_TABLES_MAX);
+    char file[FILE_PATH_SIZE];
     enum err err = file_make_folders(options->folder, note);
+    err = err ? err : file_path(file, "%s/data.mdb", options->folder);
+    err = err ? err : store_check(file, options->tables, options->table_count, note);
     if (err != ERR_OK) {
-        return err;
+        return note_wrap(note, err, "%s", options->folder);
     }
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL) {
@@ -165,11 +178,7 @@ enum err store_get(struct store_txn *txn, uint32_t table, struct bytes key, stru
     MDB_val key_val = val_of(key);
     MDB_val value = {0};
     int rc = mdb_get(txn->txn, dbi_of(txn, table), &key_val, &value);
-    if (rc != 0) {
-        return failed(note, "read", rc);
-    }
-    *out_value = bytes_of_val(value);
-    return ERR_OK;
+    return rc == 0 ? unsealed(key, value, out_value, note) : failed(note, "read", rc);
 }
 
 enum err store_put(struct store_txn *txn, uint32_t table, struct bytes key, struct bytes value,
@@ -179,10 +188,19 @@ enum err store_put(struct store_txn *txn, uint32_t table, struct bytes key, stru
     if (err != ERR_OK) {
         return err;
     }
+    uint8_t seal[STORE_SEAL];
+    store_seal(key, value, seal);
     MDB_val key_val = val_of(key);
-    MDB_val value_val = val_of(value);
-    int rc = mdb_put(txn->txn, dbi_of(txn, table), &key_val, &value_val, 0);
-    return rc == 0 ? ERR_OK : failed(note, "write to", rc);
+    MDB_val place = {.mv_size = value.size + STORE_SEAL};
+    int rc = mdb_put(txn->txn, dbi_of(txn, table), &key_val, &place, MDB_RESERVE);
+    if (rc != 0) {
+        return failed(note, "write to", rc);
+    }
+    if (value.size > 0) {
+        memcpy(place.mv_data, value.data, value.size);
+    }
+    memcpy((uint8_t *)place.mv_data + value.size, seal, STORE_SEAL);
+    return ERR_OK;
 }
 
 enum err store_remove(struct store_txn *txn, uint32_t table, struct bytes key, struct note *note)
@@ -272,8 +290,7 @@ enum err store_cursor_next(struct store_cursor *cursor, struct bytes *out_key,
         return failed(note, "walk", rc);
     }
     *out_key = bytes_of_val(key);
-    *out_value = bytes_of_val(value);
-    return ERR_OK;
+    return unsealed(*out_key, value, out_value, note);
 }
 
 void store_cursor_close(struct store_cursor *cursor)

@@ -12,7 +12,8 @@
  * Threads: one write transaction at a time (others wait); reads never wait. A transaction belongs to
  * the thread that began it; a thread has at most one read transaction. Caveats: do not open the
  * same folder twice in one process; a read transaction left open keeps old pages from being reused.
- * Values given by reads are borrowed until the transaction's next write or its end. */
+ * Values given by reads are borrowed until the transaction's next write or its end. Each is kept with a checksum:
+ * a read of one that was changed since the opening gives ERR_CORRUPT. */
 #pragma once
 
 #include <stdbool.h>
@@ -40,6 +41,8 @@ struct store_options {
 
 enum store_access { STORE_READ, STORE_WRITE };
 
+/* ERR_CORRUPT: the file is no store, was cut short or has damaged pages (note: which), or tables of other names:
+ * all that is in use is read first, so that no damage is believed or ends the process. One process at a time. */
 MUST_USE enum err store_open(const struct store_options *options, struct store **out_store,
                              struct note *note);
 void store_close(struct store *store); /* NULL is fine; no transaction may be open */

@@ -1,24 +1,32 @@
-/* test_store.c - tables against a sorted model, walks both ways, transactions, limits. */
+/* test_store.c - tables against a sorted model, walks both ways, transactions, limits, damaged files. */
 #include "shared/store/store.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/crypto/sha256.h"
 #include "tests/harness/folder.h"
+#include "tests/harness/seed.h"
 
 enum { TABLE_A, TABLE_B, TABLE_COUNT };
 static const char *const TABLES[TABLE_COUNT] = {"a", "b"};
 static struct note note;
 
-static struct store *open_store(uint64_t size_max)
+static enum err try_open(uint64_t size_max, struct store **out)
 {
-    struct store *store = NULL;
     struct store_options options = {.folder = test_path("store"),
                                     .size_max = size_max,
                                     .tables = TABLES,
                                     .table_count = TABLE_COUNT};
-    ck_assert_msg(store_open(&options, &store, &note) == ERR_OK, "%s", note.text);
+    note.text[0] = '\0';
+    return store_open(&options, out, &note);
+}
+
+static struct store *open_store(uint64_t size_max)
+{
+    struct store *store = NULL;
+    ck_assert_msg(try_open(size_max, &store) == ERR_OK, "%s", note.text);
     return store;
 }
 
@@ -145,6 +153,213 @@ START_TEST(test_transactions_and_limits)
 }
 END_TEST
 
+/* ---- damage ------------------------------------------------------------------------------------- */
+
+enum { PAGE = 4096, FILE_MAX = 1 << 26 };
+
+/* Puts and removes at random, in commits of many: branches, large values, pages freed and used again. */
+static void churn(struct store *store, uint32_t commits)
+{
+    static uint8_t large[30000];
+    for (uint32_t i = 0; i < commits; i++) {
+        struct store_txn *txn = begin(store, STORE_WRITE);
+        for (uint32_t k = 0; k < 300; k++) {
+            struct store_key_u64 number = store_key_u64(test_rand() % 5000);
+            struct bytes key = bytes_of(number.bytes, 8);
+            size_t size = test_rand() % 40 == 0 ? 3000 + test_rand() % 27000 : test_rand() % 300;
+            enum err err = test_rand() % 3 == 0
+                               ? store_remove(txn, (uint32_t)(test_rand() % 2), key, &note)
+                               : store_put(txn, (uint32_t)(test_rand() % 2), key,
+                                           bytes_of(large, size), &note);
+            ck_assert_msg(err == ERR_OK || err == ERR_NOT_FOUND, "%s", note.text);
+        }
+        ck_assert_msg(store_commit(txn, &note) == ERR_OK, "%s", note.text);
+    }
+}
+
+/* Reads everything there is, then writes. Gives the hash of what there was. */
+static struct digest use_all(struct store *store)
+{
+    enum err err = ERR_OK;
+    struct digest contents;
+    struct sha256 *hash = sha256_create();
+    struct store_txn *txn = begin(store, STORE_WRITE);
+    for (uint32_t table = 0; table < TABLE_COUNT && err == ERR_OK; table++) {
+        struct store_cursor *cursor = NULL;
+        struct bytes key;
+        struct bytes value;
+        err = store_cursor_open(txn, table, bytes_of(NULL, 0), false, &cursor, &note);
+        while (err == ERR_OK) {
+            err = store_cursor_next(cursor, &key, &value, &note);
+            if (err == ERR_OK) {
+                sha256_update(hash, key);
+                sha256_update(hash, value);
+            }
+        }
+        store_cursor_close(cursor);
+        err = err == ERR_NOT_FOUND ? ERR_OK : err;
+    }
+    sha256_final(hash, &contents);
+    sha256_destroy(hash);
+    for (uint64_t i = 0; i < 300 && err == ERR_OK; i++) {
+        struct store_key_u64 key = store_key_u64(test_rand() % 5000);
+        err = i % 2 == 0
+                  ? store_put(txn, TABLE_A, bytes_of(key.bytes, 8), bytes_of(key.bytes, 8), &note)
+                  : store_remove(txn, TABLE_B, bytes_of(key.bytes, 8), &note);
+        err = err == ERR_NOT_FOUND ? ERR_OK : err;
+    }
+    err = err ? err : store_commit(txn, &note);
+    ck_assert_msg(err == ERR_OK, "%s", note.text);
+    return contents;
+}
+
+static void read_store(struct buf *out)
+{
+    buf_init(out, FILE_MAX);
+    ck_assert_uint_eq(file_read(test_path("store/data.mdb"), out, &note), ERR_OK);
+}
+
+/* Is the store with these bytes refused? If not, it must have these contents, bear use and be sound then. */
+static bool is_refused(struct bytes bytes, const struct digest *contents)
+{
+    struct store *store = NULL;
+    ck_assert_uint_eq(file_write_quick(test_path("store/data.mdb"), bytes, 0644, &note), ERR_OK);
+    enum err err = try_open(0, &store);
+    ck_assert_msg(err == ERR_OK || (err == ERR_CORRUPT && note.text[0] != '\0'), "%s: %s",
+                  err_name(err), note.text);
+    if (err == ERR_OK) {
+        struct digest found = use_all(store);
+        ck_assert(digest_equal(&found, contents));
+        store_close(store);
+        store_close(open_store(0));
+    }
+    return err != ERR_OK;
+}
+
+START_TEST(test_sound_files_open)
+{
+    test_folder_make();
+    for (uint32_t i = 0; i < 40; i++) {
+        struct store *store = open_store(0);
+        churn(store, 1 + i % 5);
+        if (i % 8 == 7) {
+            struct store_txn *txn = begin(store, STORE_WRITE);
+            ck_assert_uint_eq(store_clear(txn, i % 16 == 7 ? TABLE_A : TABLE_B, &note), ERR_OK);
+            ck_assert_uint_eq(store_commit(txn, &note), ERR_OK);
+        }
+        (void)use_all(store);
+        store_close(store);
+    }
+    test_folder_remove();
+}
+END_TEST
+
+START_TEST(test_damaged_pages_are_refused)
+{
+    uint32_t cut = 0;
+    uint32_t zeroed = 0;
+    uint32_t changed = 0;
+    test_folder_make();
+    struct store *store = open_store(0);
+    churn(store, 12);
+    store_close(store);
+    struct buf file;
+    read_store(&file);
+    size_t pages = file.size / PAGE;
+    ck_assert_uint_gt(pages, 200);
+    store = open_store(0);
+    struct digest contents = use_all(store);
+    store_close(store);
+    ck_assert(!is_refused(buf_bytes(&file), &contents));
+    for (size_t page = 0; page < pages; page++) {
+        uint8_t kept[PAGE];
+        uint8_t *at = file.data + page * PAGE;
+        cut +=
+            is_refused(bytes_of(file.data, page * PAGE + 1 + test_rand() % (PAGE - 1)), &contents);
+        memcpy(kept, at, PAGE);
+        memset(at, 0, PAGE);
+        zeroed += is_refused(buf_bytes(&file), &contents);
+        memcpy(at, kept, PAGE);
+        for (int i = 0; i < 4; i++) { /* most of a page's structure is at its beginning */
+            at[test_rand() % (test_rand() % 2 == 0 ? 64 : PAGE)] ^=
+                (uint8_t)(1U << (test_rand() % 8));
+        }
+        changed += is_refused(buf_bytes(&file), &contents);
+        memcpy(at, kept, PAGE);
+    }
+    /* The rest is free, or behind a large value. */
+    ck_assert_uint_gt(cut, pages * 9 / 10);
+    ck_assert_uint_gt(zeroed, pages / 4);
+    ck_assert_uint_gt(changed, pages / 4);
+    buf_deinit(&file);
+    test_folder_remove();
+}
+END_TEST
+
+START_TEST(test_a_single_bit_is_found_or_means_nothing)
+{
+    enum { FLIPS = 1500 };
+    uint32_t found = 0;
+    test_folder_make();
+    struct store *store = open_store(0);
+    churn(store, 4);
+    store_close(store);
+    struct buf file;
+    read_store(&file);
+    store = open_store(0);
+    struct digest contents = use_all(store);
+    store_close(store);
+    for (uint32_t i = 0; i < FLIPS; i++) {
+        /* Half of them where pages say what they are: among the meta pages, and at a page's beginning. */
+        size_t page = i % 8 == 0 ? test_rand() % 2 : test_rand() % (file.size / PAGE);
+        size_t bit = 8 * PAGE * page + test_rand() % (i % 2 == 0 ? 8 * 160 : 8 * PAGE);
+        file.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+        found += is_refused(buf_bytes(&file), &contents);
+        file.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    }
+    ck_assert_uint_gt(found, FLIPS / 4);
+    buf_deinit(&file);
+    test_folder_remove();
+}
+END_TEST
+
+START_TEST(test_a_table_of_another_name_is_refused)
+{
+    static const char *const OTHER[1] = {"a"};
+    struct store *store = NULL;
+    struct store_options options = {
+        .folder = test_path("store"), .tables = OTHER, .table_count = 1};
+    test_folder_make();
+    store_close(open_store(0));
+    ck_assert_uint_eq(store_open(&options, &store, &note), ERR_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(note.text, "a name that is not ours"));
+    test_folder_remove();
+}
+END_TEST
+
+START_TEST(test_lock_file_of_another_time)
+{
+    uint8_t bytes[9000];
+    test_folder_make();
+    struct store *store = open_store(0);
+    churn(store, 2);
+    store_close(store);
+    for (int i = 0; i < 30; i++) {
+        for (size_t k = 0; k < sizeof bytes; k++) {
+            bytes[k] = (uint8_t)test_rand();
+        }
+        ck_assert_uint_eq(file_write_quick(test_path("store/lock.mdb"),
+                                           bytes_of(bytes, test_rand() % sizeof bytes), 0644,
+                                           &note),
+                          ERR_OK);
+        store = open_store(0);
+        (void)use_all(store);
+        store_close(store);
+    }
+    test_folder_remove();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("store");
@@ -152,6 +367,11 @@ int main(void)
     tcase_set_timeout(rules, 60);
     tcase_add_test(rules, test_walks_match_a_sorted_model);
     tcase_add_test(rules, test_transactions_and_limits);
+    tcase_add_test(rules, test_sound_files_open);
+    tcase_add_test(rules, test_damaged_pages_are_refused);
+    tcase_add_test(rules, test_a_single_bit_is_found_or_means_nothing);
+    tcase_add_test(rules, test_a_table_of_another_name_is_refused);
+    tcase_add_test(rules, test_lock_file_of_another_time);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
