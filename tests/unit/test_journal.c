@@ -292,6 +292,24 @@ static uint64_t draw(void)
     return test_rand();
 }
 
+/* A new disk, and a writer that ends after so many operations. How many records it was told are durable. */
+static uint64_t write_until(uint32_t operations)
+{
+    uint64_t index = 0;
+    struct journal *journal = NULL;
+    disk_start(draw);
+    disk_die_after(1, operations);
+    enum err err = journal_open(
+        &(struct journal_options){.folder = "sim:1/j", .segment_size = SEGMENT}, &journal, &note);
+    for (uint64_t i = 0; i < 20 && err == ERR_OK; i++) {
+        err = journal_append(journal, record_of(i), &index, &note);
+        err = err == ERR_OK && i % 3 == 2 ? journal_sync(journal, &note) : err;
+    }
+    uint64_t promised = journal == NULL ? 0 : journal_synced_count(journal);
+    journal_close(journal);
+    return promised;
+}
+
 /* A writer ends after any number of operations, by a kill or with the power; the next one finds what is
  * in the cache and syncs it, then the power goes: whatever was synced must be there, whichever sectors
  * and names the disk kept. The name of a segment that a killed writer made is such a name. */
@@ -302,19 +320,7 @@ START_TEST(test_killed_then_power_cut)
     uint64_t most = 0;
     for (uint32_t operations = 0; operations < OPERATIONS_MAX; operations++) {
         for (uint32_t cut = 0; cut < CUTS; cut++) {
-            uint64_t index = 0;
-            struct journal *journal = NULL;
-            disk_start(draw);
-            disk_die_after(1, operations);
-            enum err err = journal_open(
-                &(struct journal_options){.folder = "sim:1/j", .segment_size = SEGMENT}, &journal,
-                &note);
-            for (uint64_t i = 0; i < 20 && err == ERR_OK; i++) {
-                err = journal_append(journal, record_of(i), &index, &note);
-                err = err == ERR_OK && i % 3 == 2 ? journal_sync(journal, &note) : err;
-            }
-            uint64_t promised = journal == NULL ? 0 : journal_synced_count(journal);
-            journal_close(journal);
+            uint64_t promised = write_until(operations);
             died += disk_dead(1) ? 1 : 0;
             if (cut % 4 < 2) {
                 disk_kill(1);
@@ -322,7 +328,7 @@ START_TEST(test_killed_then_power_cut)
                 disk_power_cut(1);
             }
 
-            journal = open_at("sim:1/j", false, ERR_OK);
+            struct journal *journal = open_at("sim:1/j", false, ERR_OK);
             uint64_t synced = journal_synced_count(journal);
             ck_assert_uint_eq(synced, journal_count(journal));
             ck_assert_uint_ge(synced, promised);
