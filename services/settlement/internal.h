@@ -16,9 +16,9 @@ struct block {
 
 /* recover.c: what our last checkpoint says about the journal. */
 struct settlement_vouched {
-    uint64_t last_index; /* of the block that it ends with; 0: there is none */
-    struct ledger_checkpoint checkpoint;
-    bool refuted; /* the replay came to another root there */
+    uint64_t last_index;                 /* of the block that it ends with; 0: there is none */
+    struct ledger_checkpoint checkpoint; /* height 0: none, or not ours */
+    bool refuted;                        /* the replay came to another root there */
 };
 
 struct settlement {
@@ -63,7 +63,7 @@ enum err settlement_fail(struct settlement *settlement, enum err err, struct not
 /* ---- recover.c ---- */
 
 /* Loads the last snapshot if index, snapshot and journal all agree; else starts at genesis with an
- * empty index. */
+ * empty index. ERR_CORRUPT: what the index says was final is not in the journal. */
 MUST_USE enum err settlement_state_load(struct settlement *settlement, struct bytes genesis,
                                         struct note *note);
 /* Reads the checkpoint and where its last block ends, if both are there and the signature is ours. */
@@ -71,3 +71,6 @@ void settlement_vouch_read(struct settlement *settlement);
 /* After each entry of the start's replay: ERR_CORRUPT (and vouched.refuted) where the checkpoint's last block ends
  * and the replay's root is not the checkpoint's. */
 MUST_USE enum err settlement_vouch_check(struct settlement *settlement, struct note *note);
+/* After the start's replay: do the journal's blocks lead to our last checkpoint? ERR_CORRUPT: they do not, or end before it
+ * (of a replica only the former: not all of its journal is replayed). */
+MUST_USE enum err settlement_lost_check(const struct settlement *settlement, struct note *note);

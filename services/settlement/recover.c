@@ -4,16 +4,30 @@
  * entries were checked before the checkpoint over their blocks was signed, and checking a million takes most of a
  * minute. Our own signature under the last checkpoint vouches for every entry below it, provided that the replay
  * comes to its root: then they are the same bytes, or SHA-256 is broken. The index says where its last block
- * ends; that is only a hint, as the root is compared exactly there. Entries behind it are checked as any. */
+ * ends; that is only a hint, as the root is compared exactly there. Entries behind it are checked as any.
+ *
+ * What was final and is not in the journal any more: its end was lost, or it is another one. Numbering on from there
+ * would be a second history, signed by the key of the first. So a start is refused as long as anything in the
+ * folder still says so: the index's mark, or the last checkpoint that we signed. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "openledger/v1/ledger.pb-c.h"
 #include "services/settlement/internal.h"
+#include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
 #include "shared/ledger/proof.h"
 #include "shared/ledger/tx.h"
+#include "shared/merkle/merkle.h"
+
+static enum err lacks(const struct settlement *settlement, const char *what, uint64_t count,
+                      struct note *note)
+{
+    return note_set(note, ERR_CORRUPT,
+                    "%llu %s were final and the journal %.160s lacks them: put it back from a copy",
+                    (unsigned long long)count, what, settlement->log_folder);
+}
 
 /* ---- state ---- */
 
@@ -74,10 +88,13 @@ enum err settlement_state_load(struct settlement *settlement, struct bytes genes
     buf_init(&snapshot, SNAPSHOT_MAX);
     ledger_head(settlement->ledger, &head);
     struct ledger *restored = NULL;
-    bool fits = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
-                digest_equal(&mark.chain_id, &head.chain_id) &&
-                journal_has(settlement, mark.index, &mark.entry_hash) &&
-                settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
+    bool marked = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
+                  digest_equal(&mark.chain_id, &head.chain_id);
+    if (marked && !journal_has(settlement, mark.index, &mark.entry_hash)) {
+        buf_deinit(&snapshot);
+        return lacks(settlement, "entries", mark.index, note);
+    }
+    bool fits = marked && settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
                 ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
     if (fits) {
         ledger_head(restored, &head);
@@ -117,9 +134,13 @@ static enum err checkpoint_read(const struct settlement *settlement,
 void settlement_vouch_read(struct settlement *settlement)
 {
     struct settlement_vouched vouched = {.last_index = 0};
+    struct ledger_checkpoint read;
     struct buf header;
     buf_init(&header, 4096);
-    if (checkpoint_read(settlement, &vouched.checkpoint) == ERR_OK &&
+    if (checkpoint_read(settlement, &read) == ERR_OK) {
+        vouched.checkpoint = read;
+    }
+    if (vouched.checkpoint.height != 0 &&
         settlement_store_header(settlement->store, vouched.checkpoint.height, &header) == ERR_OK) {
         Openledger__V1__BlockHeader *decoded =
             openledger__v1__block_header__unpack(NULL, header.size, header.data);
@@ -147,4 +168,38 @@ enum err settlement_vouch_check(struct settlement *settlement, struct note *note
                                        "the journal does not lead to the checkpoint of height %llu",
                                        (unsigned long long)vouched->checkpoint.height)
                             : ERR_OK;
+}
+
+/* ---- what is missing ---- */
+
+/* Of the first `height` headers, which there are. */
+static void headers_root(const struct settlement *settlement, uint64_t height,
+                         struct digest *out_root)
+{
+    struct merkle_tree tree = {.leaf_count = 0};
+    struct merkle_head head;
+    for (uint64_t i = 0; i < height; i++) {
+        CHECK(merkle_tree_append(&tree, &settlement->blocks[i].leaf) == ERR_OK);
+    }
+    merkle_tree_head(&tree, &head);
+    *out_root = head.root;
+}
+
+enum err settlement_lost_check(const struct settlement *settlement, struct note *note)
+{
+    const struct ledger_checkpoint *checkpoint = &settlement->vouched.checkpoint;
+    struct ledger_head head;
+    struct digest root;
+    ledger_head(settlement->ledger, &head);
+    if (checkpoint->height > head.height && settlement->agreement != NULL) {
+        return ERR_OK; /* not all that is final is applied yet */
+    }
+    bool has = checkpoint->height <= head.height;
+    if (has && checkpoint->height == head.height) {
+        root = head.headers_root;
+    } else if (has) {
+        headers_root(settlement, checkpoint->height, &root);
+    }
+    has = has && (checkpoint->height == 0 || digest_equal(&root, &checkpoint->root));
+    return has ? ERR_OK : lacks(settlement, "blocks", checkpoint->height, note);
 }

@@ -210,7 +210,7 @@ static enum err recover(struct settlement *settlement, const struct settlement_o
 static enum err recover_anew(struct settlement *settlement,
                              const struct settlement_options *options, struct note *note)
 {
-    settlement->vouched = (struct settlement_vouched){.last_index = 0};
+    settlement->vouched.last_index = 0;
     settlement->final = 0;
     settlement->replayed = 0;
     settlement->snapshot_height = 0;
@@ -255,6 +255,7 @@ enum err settlement_open(const struct settlement_options *options,
     if (err != ERR_OK && settlement->vouched.refuted) {
         err = recover_anew(settlement, options, note);
     }
+    err = err ? err : settlement_lost_check(settlement, note);
     err = err ? err : checkpoint_write(settlement, note);
     if (err != ERR_OK) {
         settlement_close(settlement);

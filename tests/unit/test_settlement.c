@@ -148,17 +148,23 @@ START_TEST(test_restart_comes_to_the_same_state)
 }
 END_TEST
 
-/* Puts a journal in the place of ours whose entry `forged` has another signature, and whose later entries fit. */
+/* Puts a journal in the place of ours whose entry `forged` has another signature, and whose later entries fit, as
+ * does what the index says of it. */
 static void forge(uint64_t forged)
 {
     char path[FILE_PATH_SIZE];
     struct journal *journal;
+    struct settlement_store *store;
+    struct settlement_store_mark mark;
     struct digest previous;
     struct buf out;
     uint64_t at;
     buf_init(&out, LEDGER_ENTRY_MAX);
     settlement_close(settlement);
     settlement = NULL;
+    accepted(file_path(path, "%s/index", folder));
+    accepted(settlement_store_open(path, &store, &note));
+    accepted(settlement_store_mark_get(store, &mark));
     accepted(file_path(path, "%s/log", folder));
     const struct journal_options options = {.folder = path};
     accepted(journal_open(&options, &journal, &note));
@@ -176,10 +182,14 @@ static void forge(uint64_t forged)
         ck_assert_int_eq(ledger_pack(&entry->base, &out), ERR_OK);
         ledger_entry_hash(buf_bytes(&out), &previous);
         accepted(journal_append(journal, buf_bytes(&out), &at, &note));
+        mark.entry_hash = i + 1 == mark.index ? previous : mark.entry_hash;
         openledger__v1__entry__free_unpacked(entry, NULL);
     }
     accepted(journal_sync(journal, &note));
     journal_close(journal);
+    accepted(settlement_store_mark_put(store, &mark, &note));
+    accepted(settlement_store_commit(store, &note));
+    settlement_store_close(store);
     buf_deinit(&out);
 }
 
