@@ -3,8 +3,7 @@
  * what every account has then; test_ledger_model.c compares.
  *
  * No state trie, no undo, no shared code with the rules but amounts, the ids of escrow accounts and the readers
- * of batches. What it takes over from the ledger instead of computing it: what a stake has earned (legs of the
- * stakers' pool; only that they come from the pool and go to whom stakes). */
+ * of batches. */
 #pragma once
 
 #include <stdbool.h>
@@ -172,7 +171,9 @@ struct model {
     struct digest offences[ITEMS_MAX];
     struct amount bonds[PEOPLE][ROLES], delegations[PEOPLE][PEOPLE]; /* by whom, to whom */
     bool bonded_once[PEOPLE];
-    bool delegated_once[PEOPLE][PEOPLE];
+    uint32_t delegated[PEOPLE][PEOPLE], delegated_count; /* in which order first; 0: never */
+    struct amount reward_index, reward_owed; /* of the stakers' pool, as FORMAT.md has it */
+    struct amount bonds_paid_to[PEOPLE][ROLES], delegations_paid_to[PEOPLE][PEOPLE];
     int votes_to[PEOPLE];
     struct model_leaving leaving[ITEMS_MAX];
     uint64_t votes_at[BLOCKS_MAX][PEOPLE], validating_at[BLOCKS_MAX][PEOPLE];
@@ -210,8 +211,6 @@ struct model *model_create(struct world *world); /* as genesis left it */
 void model_destroy(struct model *model);
 /* Will it be taken? If so, the model has it now. */
 bool model_take(struct model *model, const struct model_call *call);
-/* After an entry that was taken: what stakes have earned, as the ledger paid it. False: not from the pool. */
-bool model_rewards(struct model *model, const struct ledger_effects *effects);
 void model_seal(struct model *model);
 
 /* ---- for the rules' files, one each in ledger_model_*.c ---- */

@@ -8,6 +8,7 @@
 #include "tests/harness/ledger_model.h"
 
 enum { MINIMUM = 100, UNBONDING_MS = 60000, LEAVING_MAX = 8 };
+#define SCALE UINT64_C(1000000000000)
 
 static uint64_t grains(struct amount amount)
 {
@@ -57,21 +58,77 @@ bool model_bonded(const struct model *m, int who, int role)
     return amount_compare(m->bonds[who][role], amount_from_open(MINIMUM)) >= 0;
 }
 
-static bool grow(struct model *m, int who, const struct account_id *escrow, struct amount *position,
-                 struct amount amount)
+static struct amount *position_of(struct model *m, int who, int role, int validator)
 {
+    return validator == NOBODY ? &m->bonds[who][role] : &m->delegations[who][validator];
+}
+
+/* Spreads what is in the pool and not owed yet over all grains. */
+static void spread(struct model *m)
+{
+    struct account_id pool;
+    struct amount fresh;
+    struct amount step;
+    struct amount out;
+    uint64_t all = 0;
+    for (int who = 0; who < PEOPLE; who++) {
+        for (int i = 0; i < PEOPLE; i++) {
+            all += grains(m->delegations[who][i]) + (i < ROLES ? grains(m->bonds[who][i]) : 0);
+        }
+    }
+    ledger_stakers_pool_id(&pool);
+    CHECK(amount_sub(*model_purse(m, &pool), m->reward_owed, &fresh) == ERR_OK);
+    if (amount_mul_ratio(fresh, SCALE, all, &step) != ERR_OK || amount_is_zero(step)) {
+        return;
+    }
+    CHECK(amount_mul_ratio(step, all, SCALE, &out) == ERR_OK);
+    CHECK(amount_add(out, amount_from_units(1), &out) == ERR_OK);
+    CHECK(amount_add(m->reward_owed, amount_min(out, fresh), &m->reward_owed) == ERR_OK);
+    CHECK(amount_add(m->reward_index, step, &m->reward_index) == ERR_OK);
+}
+
+/* Pays what a position has earned since it was last paid: of a delegation a tenth to the validator. */
+static void reward(struct model *m, int who, int role, int validator)
+{
+    struct amount *paid_to = validator == NOBODY ? &m->bonds_paid_to[who][role]
+                                                 : &m->delegations_paid_to[who][validator];
+    struct account_id pool;
+    struct amount due;
+    ledger_stakers_pool_id(&pool);
+    spread(m);
+    CHECK(amount_sub(m->reward_index, *paid_to, &due) == ERR_OK);
+    CHECK(amount_mul_ratio(due, grains(*position_of(m, who, role, validator)), SCALE, &due) ==
+          ERR_OK);
+    CHECK(amount_sub(m->reward_owed, due, &m->reward_owed) == ERR_OK);
+    *paid_to = m->reward_index;
+    if (validator != NOBODY) {
+        struct amount commission = model_part_of(due, 1000);
+        CHECK(amount_sub(due, commission, &due) == ERR_OK);
+        CHECK(model_pay(m, &pool, &m->ids[validator], commission));
+    }
+    CHECK(model_pay(m, &pool, &m->ids[who], due));
+}
+
+static bool grow(struct model *m, int who, int role, int validator, struct amount amount)
+{
+    struct amount *position = position_of(m, who, role, validator);
+    struct account_id escrow;
     struct amount sum;
+    ledger_bond_escrow_id(&m->ids[validator == NOBODY ? who : validator], (enum ledger_role)role,
+                          &escrow);
     if (amount_add(*position, amount, &sum) != ERR_OK || !enough(sum) ||
-        !model_pay(m, &m->ids[who], escrow, amount)) {
+        !model_pay(m, &m->ids[who], &escrow, amount)) {
         return false;
     }
+    reward(m, who, role, validator);
     *position = sum;
     model_power(m);
     return true;
 }
 
-static bool shrink(struct model *m, struct model_leaving leaving, struct amount *position)
+static bool shrink(struct model *m, struct model_leaving leaving)
 {
+    struct amount *position = position_of(m, leaving.who, leaving.role, leaving.validator);
     struct amount rest;
     int same = 0;
     int at = m->leaving_count;
@@ -92,6 +149,7 @@ static bool shrink(struct model *m, struct model_leaving leaving, struct amount 
     m->leaving_count = at == m->leaving_count ? at + 1 : m->leaving_count;
     leaving.release_ms = m->now_ms + UNBONDING_MS;
     m->leaving[at] = leaving;
+    reward(m, leaving.who, leaving.role, leaving.validator);
     *position = rest;
     model_power(m);
     return true;
@@ -99,13 +157,11 @@ static bool shrink(struct model *m, struct model_leaving leaving, struct amount 
 
 MODEL_RULE(bond, Bond)
 {
-    struct account_id escrow;
     struct amount amount;
     if ((int)a->role < 1 || (int)a->role >= ROLES || !model_amount(a->amount, &amount)) {
         return false;
     }
-    ledger_bond_escrow_id(&m->ids[c->sender], (enum ledger_role)a->role, &escrow);
-    bool good = grow(m, c->sender, &escrow, &m->bonds[c->sender][a->role], amount);
+    bool good = grow(m, c->sender, (int)a->role, NOBODY, amount);
     m->bonded_once[c->sender] = m->bonded_once[c->sender] || good;
     return good;
 }
@@ -114,21 +170,21 @@ MODEL_RULE(unbond, Unbond)
 {
     struct model_leaving leaving = {.who = c->sender, .role = (int)a->role, .validator = NOBODY};
     return (int)a->role >= 1 && (int)a->role < ROLES && model_amount(a->amount, &leaving.amount) &&
-           shrink(m, leaving, &m->bonds[c->sender][a->role]);
+           shrink(m, leaving);
 }
 
 MODEL_RULE(delegate, Delegate)
 {
     int to = model_who(m, a->validator);
-    struct account_id escrow;
     struct amount amount;
     if (to == NOBODY || to == c->sender || !model_amount(a->amount, &amount) ||
         !model_bonded(m, to, LEDGER_ROLE_VALIDATOR)) {
         return false;
     }
-    ledger_bond_escrow_id(&m->ids[to], LEDGER_ROLE_VALIDATOR, &escrow);
-    bool good = grow(m, c->sender, &escrow, &m->delegations[c->sender][to], amount);
-    m->delegated_once[c->sender][to] = m->delegated_once[c->sender][to] || good;
+    bool good = grow(m, c->sender, LEDGER_ROLE_VALIDATOR, to, amount);
+    if (good && m->delegated[c->sender][to] == 0) {
+        m->delegated[c->sender][to] = ++m->delegated_count;
+    }
     return good;
 }
 
@@ -137,8 +193,7 @@ MODEL_RULE(undelegate, Undelegate)
     int from = model_who(m, a->validator);
     struct model_leaving leaving = {
         .who = c->sender, .role = LEDGER_ROLE_VALIDATOR, .validator = from};
-    return from != NOBODY && model_amount(a->amount, &leaving.amount) &&
-           shrink(m, leaving, &m->delegations[c->sender][from]);
+    return from != NOBODY && model_amount(a->amount, &leaving.amount) && shrink(m, leaving);
 }
 
 MODEL_RULE(release, Release)
@@ -167,31 +222,18 @@ MODEL_RULE(claim_rewards, ClaimRewards)
 {
     for (size_t i = 0; i < a->n_validators; i++) {
         int to = model_who(m, a->validators[i]);
-        if (to == NOBODY || !m->delegated_once[c->sender][to]) {
+        if (to == NOBODY || m->delegated[c->sender][to] == 0) {
             return false;
         }
     }
-    return a->n_validators > 0 || m->bonded_once[c->sender];
-}
-
-bool model_rewards(struct model *m, const struct ledger_effects *effects)
-{
-    struct account_id pool;
-    ledger_stakers_pool_id(&pool);
-    for (size_t i = 0; i < effects->leg_count; i++) {
-        const struct ledger_leg *leg = &effects->legs[i];
-        if (strncmp(leg->reason, "stakers.", 8) != 0) {
-            continue;
-        }
-        int who = model_who(m, ledger_binary(leg->account.bytes, ACCOUNT_ID_SIZE));
-        if (leg->credit ? who == NOBODY : !account_id_equal(&leg->account, &pool)) {
-            return false;
-        }
-        struct amount *purse = model_purse(m, &leg->account);
-        if ((leg->credit ? amount_add(*purse, leg->amount, purse)
-                         : amount_sub(*purse, leg->amount, purse)) != ERR_OK) {
-            return false;
-        }
+    if (a->n_validators == 0 && !m->bonded_once[c->sender]) {
+        return false;
+    }
+    for (int role = 1; role < ROLES; role++) {
+        reward(m, c->sender, role, NOBODY);
+    }
+    for (size_t i = 0; i < a->n_validators; i++) {
+        reward(m, c->sender, LEDGER_ROLE_VALIDATOR, model_who(m, a->validators[i]));
     }
     return true;
 }
@@ -329,15 +371,31 @@ static void cut(struct amount *position, uint32_t bp, struct amount *sum)
     CHECK(amount_add(*sum, part, sum) == ERR_OK);
 }
 
+/* What it has earned is paid before. */
+static void stake_cut(struct model *m, int who, int role, int validator, uint32_t bp,
+                      struct amount *sum)
+{
+    struct amount *position = position_of(m, who, role, validator);
+    if (!amount_is_zero(model_part_of(*position, bp))) {
+        reward(m, who, role, validator);
+        cut(position, bp, sum);
+    }
+}
+
+/* NOLINTNEXTLINE(readability-function-size): the parameters are those of a slash */
 bool model_slash(struct model *m, int who, int role, uint32_t bp, int reporter, int harmed,
                  struct amount harmed_max)
 {
     struct amount sum = AMOUNT_ZERO;
     struct account_id escrow;
     struct account_id pool;
-    cut(&m->bonds[who][role], bp, &sum);
-    for (int i = 0; i < PEOPLE && role == LEDGER_ROLE_VALIDATOR; i++) {
-        cut(&m->delegations[i][who], bp, &sum);
+    stake_cut(m, who, role, NOBODY, bp, &sum);
+    for (uint32_t order = 1; order <= m->delegated_count; order++) {
+        for (int i = 0; i < PEOPLE && role == LEDGER_ROLE_VALIDATOR; i++) {
+            if (m->delegated[i][who] == order) {
+                stake_cut(m, i, role, who, bp, &sum);
+            }
+        }
     }
     for (int i = 0; i < m->leaving_count; i++) {
         struct model_leaving *item = &m->leaving[i];
