@@ -292,6 +292,7 @@ bench-deps: ## install the peers that the benchmarks compare with
 # The fuzzers get their own build of the library, instrumented for coverage.
 FUZZ_FLAGS := -std=gnu17 -g -O1 -ffp-contract=off -fno-sanitize-recover=all
 FUZZ_LIB := build/fuzz/libopenledger.a
+FUZZ_WORLD := tests/harness/edits.c $(wildcard tests/harness/ledger_world*.c)
 build/fuzz/gen/%.o: $(GEN)/%.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -w -c $< -o $@
@@ -299,7 +300,7 @@ build/fuzz/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(FUZZ_FLAGS) $(EXTRA) -fsanitize=fuzzer-no-link,address,undefined -MD -MP \
 	  -c $< -o $@
-$(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
+$(FUZZ_LIB): $(patsubst %.c,build/fuzz/%.o,$(SHARED) $(KERNELS) $(FUZZ_WORLD)) $(PROTO_C:$(GEN)/%.c=build/fuzz/gen/%.o)
 	$(Q)rm -f $@ && ar rcsD $@ $^
 fuzz: $(FUZZ:tests/fuzz/%.c=fuzz-run-%) ## fuzz every parser FUZZ_S seconds each (clang)
 fuzz-run-%: build/fuzz/bin/%

@@ -1,0 +1,227 @@
+/* fuzz_ledger_batches.c - batches of receipts and of shares with edits.
+ *
+ * Byte 0 chooses the batch and whether its signed bytes are edited, or an item of it that is then signed again
+ * and settled, so that the rules are reached. Oracles: no changed bytes carry the signature; an item that decodes
+ * is written back the same; a refusal changes nothing; what a settlement moves is the sum of what its receipts'
+ * records say, and the cached root is the slow one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/check.h"
+#include "tests/harness/edits.h"
+#include "tests/harness/ledger_world.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
+
+enum { ITEMS = 2, SNAPSHOT_MAX = 1 << 24 };
+
+static struct world *world;
+static struct digest chain_id;
+static struct buf snapshot; /* receipts 1 and 2 are charged and wait for shares */
+static size_t entries_before, blobs_before;
+static struct buf receipts, shares; /* batches that fit: receipts 3 and 4; shares of 1 and 2 */
+
+static void blob_take(const struct digest *name, struct buf *out)
+{
+    struct ledger_blobs blobs = world_blobs(world);
+    buf_init(out, LEDGER_BATCH_BLOB_MAX);
+    CHECK(blobs.get(blobs.context, name, out) == ERR_OK);
+}
+
+static void start(void)
+{
+    struct digest ids[ITEMS];
+    struct ledger_head head;
+    world = world_create();
+    world_setup(world);
+    CHECK(world_grant(world, "10") == ERR_OK);
+    struct digest batch = world_receipts(world, 1, ITEMS, 101, 7, NULL, ids);
+    CHECK(world_settle_receipts(world, &batch) == ERR_OK);
+    CHECK(world_seal(world) == ERR_OK);
+    batch = world_receipts(world, 1 + ITEMS, ITEMS, 13, 5, NULL, NULL);
+    blob_take(&batch, &receipts);
+    batch = world_shares(world, ids, ITEMS, 333333333, 333333334);
+    blob_take(&batch, &shares);
+    buf_init(&snapshot, SNAPSHOT_MAX);
+    CHECK(ledger_snapshot(world->ledger, &snapshot) == ERR_OK);
+    ledger_head(world->ledger, &head);
+    chain_id = head.chain_id;
+    entries_before = world->entry_count;
+    blobs_before = world->blob_count;
+}
+
+static void start_again(void)
+{
+    ledger_destroy(world->ledger);
+    CHECK(ledger_restore(buf_bytes(&world->genesis), buf_bytes(&snapshot), &world->ledger,
+                         &world->note) == ERR_OK);
+    while (world->entry_count > entries_before) {
+        buf_deinit(&world->entries[--world->entry_count]);
+    }
+    while (world->blob_count > blobs_before) {
+        buf_deinit(&world->blobs[--world->blob_count]);
+    }
+}
+
+static void signature(struct bytes edited, bool of_shares)
+{
+    ProtobufCMessage *message = NULL;
+    Openledger__V1__ReceiptBatch *receipt_batch = NULL;
+    Openledger__V1__ShareBatch *share_batch = NULL;
+    enum err err = of_shares ? ledger_share_batch_verify(edited, &chain_id, &share_batch, NULL)
+                             : ledger_receipt_batch_verify(edited, &chain_id, &receipt_batch, NULL);
+    CHECK((err == ERR_OK) == bytes_equal(edited, buf_bytes(of_shares ? &shares : &receipts)));
+    if (err == ERR_OK) {
+        message = of_shares ? &share_batch->base : &receipt_batch->base;
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+}
+
+static void item(struct bytes edited, bool of_shares)
+{
+    struct buf again;
+    Openledger__V1__Receipt *receipt = NULL;
+    Openledger__V1__ShareSet *set = NULL;
+    enum err err = of_shares ? ledger_share_set_decode(edited, &set, NULL)
+                             : ledger_receipt_decode(edited, &receipt, NULL);
+    if (err == ERR_OK) {
+        ProtobufCMessage *message = of_shares ? &set->base : &receipt->base;
+        buf_init(&again, LEDGER_BATCH_BLOB_MAX);
+        CHECK(ledger_pack(message, &again) == ERR_OK);
+        CHECK(bytes_equal(buf_bytes(&again), edited));
+        buf_deinit(&again);
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+}
+
+/* The batch with its first item edited, signed by who may. */
+static struct digest sign(struct bytes edited, bool of_shares)
+{
+    struct bytes items[ITEMS] = {edited};
+    struct buf out;
+    buf_init(&out, LEDGER_BATCH_BLOB_MAX);
+    if (of_shares) {
+        Openledger__V1__ShareBatch *batch =
+            openledger__v1__share_batch__unpack(NULL, shares.size, shares.data);
+        items[1] = ledger_bytes(batch->sets[1]);
+        const struct ledger_share_batch parts = {&chain_id, &world->ids[WORLD_ATTRIBUTION], items,
+                                                 ITEMS};
+        CHECK(ledger_share_batch_sign(&parts, world->keys[WORLD_ATTRIBUTION], &out) == ERR_OK);
+        openledger__v1__share_batch__free_unpacked(batch, NULL);
+    } else {
+        Openledger__V1__ReceiptBatch *batch =
+            openledger__v1__receipt_batch__unpack(NULL, receipts.size, receipts.data);
+        items[1] = ledger_bytes(batch->receipts[1]);
+        const struct ledger_receipt_batch parts = {
+            &chain_id, &world->ids[WORLD_GATEWAY], &world->grant, 1, 1 + ITEMS, items, ITEMS};
+        CHECK(ledger_receipt_batch_sign(&parts, world->keys[WORLD_GATEWAY], &out) == ERR_OK);
+        openledger__v1__receipt_batch__free_unpacked(batch, NULL);
+    }
+    struct digest name = world_blob(world, buf_bytes(&out));
+    buf_deinit(&out);
+    return name;
+}
+
+/* What was debited for reason by the entry just applied. */
+static struct amount debited(const char *reason)
+{
+    struct amount sum = AMOUNT_ZERO;
+    for (size_t i = 0; i < world->effects.leg_count; i++) {
+        const struct ledger_leg *leg = &world->effects.legs[i];
+        if (!leg->credit && strcmp(leg->reason, reason) == 0) {
+            CHECK(amount_add(sum, leg->amount, &sum) == ERR_OK);
+        }
+    }
+    return sum;
+}
+
+static void settled(bool of_shares)
+{
+    struct amount charged = AMOUNT_ZERO;
+    for (size_t i = 0; i < world->effects.receipt_count; i++) {
+        const struct ledger_receipt *receipt =
+            ledger_receipt(world->ledger, &world->effects.receipts[i]);
+        CHECK(receipt != NULL);
+        CHECK(of_shares ? !receipt->waiting : receipt->waiting || amount_is_zero(receipt->fee));
+        CHECK(amount_add(charged, receipt->fee, &charged) == ERR_OK);
+    }
+    if (of_shares) { /* contributors have 6,000 of 10,000 parts; a fee of 0.115 OPEN divides exactly */
+        struct amount released = debited("fee.contributors.release");
+        struct amount ten = AMOUNT_ZERO;
+        struct amount six = AMOUNT_ZERO;
+        for (int i = 0; i < 10; i++) {
+            CHECK(amount_add(ten, released, &ten) == ERR_OK);
+        }
+        for (int i = 0; i < 6; i++) {
+            CHECK(amount_add(six, charged, &six) == ERR_OK);
+        }
+        CHECK(world->effects.receipt_count == ITEMS && amount_equal(ten, six));
+    } else {
+        CHECK(amount_equal(debited("fee.charge"), charged));
+    }
+}
+
+static void settle(struct bytes edited, bool of_shares)
+{
+    struct digest before;
+    struct digest after;
+    struct digest slow;
+    start_again();
+    ledger_state_root(world->ledger, &before);
+    struct digest name = sign(edited, of_shares);
+    enum err err =
+        of_shares ? world_settle_shares(world, &name) : world_settle_receipts(world, &name);
+    ledger_state_root(world->ledger, &after);
+    ledger_state_root_slow(world->ledger, &slow);
+    CHECK(digest_equal(&after, &slow));
+    (void)ledger_supply(world->ledger);
+    if (err == ERR_OK) {
+        settled(of_shares);
+    } else {
+        CHECK(digest_equal(&before, &after));
+    }
+}
+
+/* The first item of the batch that fits. */
+static void first_item(bool of_shares, struct buf *out)
+{
+    if (of_shares) {
+        Openledger__V1__ShareBatch *batch =
+            openledger__v1__share_batch__unpack(NULL, shares.size, shares.data);
+        buf_append_bytes(out, ledger_bytes(batch->sets[0]));
+        openledger__v1__share_batch__free_unpacked(batch, NULL);
+    } else {
+        Openledger__V1__ReceiptBatch *batch =
+            openledger__v1__receipt_batch__unpack(NULL, receipts.size, receipts.data);
+        buf_append_bytes(out, ledger_bytes(batch->receipts[0]));
+        openledger__v1__receipt_batch__free_unpacked(batch, NULL);
+    }
+    CHECK(buf_err(out) == ERR_OK);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
+{
+    struct buf edited;
+    if (world == NULL) {
+        start();
+    }
+    if (data_size == 0) {
+        return 0;
+    }
+    struct bytes edits = bytes_of(data + 1, data_size - 1);
+    bool of_shares = data[0] % 2 == 1;
+    buf_init(&edited, LEDGER_BATCH_BLOB_MAX);
+    if (data[0] % 4 < 2) {
+        buf_append_bytes(&edited, buf_bytes(of_shares ? &shares : &receipts));
+        CHECK(buf_err(&edited) == ERR_OK);
+        edits_make(edits, &edited);
+        signature(buf_bytes(&edited), of_shares);
+    } else {
+        first_item(of_shares, &edited);
+        edits_make(edits, &edited);
+        item(buf_bytes(&edited), of_shares);
+        settle(buf_bytes(&edited), of_shares);
+    }
+    buf_deinit(&edited);
+    return 0;
+}
