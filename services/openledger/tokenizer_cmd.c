@@ -8,10 +8,10 @@
 #include "services/openledger/corpus.h"
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
+#include "shared/bpe/bpe.h"
 #include "shared/json/json.h"
 #include "shared/platform/file.h"
 #include "shared/platform/settings.h"
-#include "shared/token/bpe.h"
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
 

@@ -9,7 +9,7 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
-#include "shared/token/bpe.h"
+#include "shared/text/byte_level.h"
 #include "shared/token/tokenizer_internal.h"
 
 #define PIECE_DECODED_MAX ((size_t)4 * LM_TOKENIZER_PIECE_MAX) /* bytes that a token decodes to */
@@ -102,7 +102,7 @@ enum err tokenizer_unmap(struct bytes text, uint8_t *out, size_t *out_size)
             code = (code & 0x1F) << 6 | (text.data[i + 1] & 0x3F);
             step = 2;
         }
-        int byte = lm_bpe_code_to_byte(code);
+        int byte = byte_level_byte(code);
         if (byte < 0) {
             return ERR_INVALID;
         }

@@ -10,8 +10,8 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
+#include "shared/text/unicode.h"
 #include "shared/token/tokenizer_internal.h"
-#include "shared/token/unicode.h"
 
 void tokenizer_added_deinit(struct tokenizer_added_set *set)
 {

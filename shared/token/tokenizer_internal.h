@@ -2,7 +2,7 @@
 #pragma once
 
 #include "shared/base/buf.h"
-#include "shared/token/presplit.h"
+#include "shared/text/presplit.h"
 #include "shared/token/tokenizer.h"
 
 #define TOKENIZER_STEPS_MAX 8U  /* of a normaliser, or of a pre-tokenizer */

@@ -4,8 +4,8 @@
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/note.h"
+#include "shared/text/unicode.h"
 #include "shared/token/tokenizer_internal.h"
-#include "shared/token/unicode.h"
 
 void tokenizer_replace(struct bytes text, const char *from, const char *to, struct buf *out)
 {

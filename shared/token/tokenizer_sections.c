@@ -5,7 +5,7 @@
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
 #include "shared/json/json.h"
-#include "shared/token/bpe.h"
+#include "shared/text/byte_level.h"
 #include "shared/token/tokenizer_internal.h"
 
 enum err tokenizer_unsupported(struct note *note, const char *field, const char *value)
@@ -212,7 +212,7 @@ static enum err take_cut(struct section *section, const struct json *node)
             memcpy(cut->mark, " ", 2);
         }
         return json_as_bool(json_member(node, "use_regex"), true)
-                   ? lm_presplit_create(LM_BPE_PATTERN, isolated, &cut->split, section->note)
+                   ? lm_presplit_create(BYTE_LEVEL_PATTERN, isolated, &cut->split, section->note)
                    : ERR_OK;
     }
     if (strcmp(type, "Split") == 0) {

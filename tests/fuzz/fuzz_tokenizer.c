@@ -9,9 +9,9 @@
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
 #include "shared/base/utf8.h"
-#include "shared/token/bpe.h"
+#include "shared/bpe/bpe.h"
+#include "shared/text/unicode.h"
 #include "shared/token/tokenizer.h"
-#include "shared/token/unicode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
 

@@ -1,5 +1,5 @@
 /* test_bpe.c - the trainer against a published reference, and its files read back. */
-#include "shared/token/bpe.h"
+#include "shared/bpe/bpe.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/json/json.h"
+#include "shared/text/byte_level.h"
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
 #include "tests/harness/data.h"
@@ -25,7 +26,7 @@ static const char *const SPECIAL[] = {LM_CHAT_END_OF_TEXT};
 static void spell(struct bytes token, struct buf *out)
 {
     for (size_t i = 0; i < token.size; i++) {
-        uint32_t code = lm_bpe_byte_to_code(token.data[i]);
+        uint32_t code = byte_level_code(token.data[i]);
         if (code < 0x80) {
             (void)buf_append_byte(out, (uint8_t)code);
         } else {
@@ -39,15 +40,15 @@ START_TEST(test_byte_map_is_a_bijection)
 {
     bool seen[512] = {false};
     for (int byte = 0; byte < 256; byte++) {
-        uint32_t code = lm_bpe_byte_to_code((uint8_t)byte);
+        uint32_t code = byte_level_code((uint8_t)byte);
         ck_assert_uint_lt(code, 512);
         ck_assert(!seen[code]);
         seen[code] = true;
-        ck_assert_int_eq(lm_bpe_code_to_byte(code), byte);
+        ck_assert_int_eq(byte_level_byte(code), byte);
     }
-    ck_assert_uint_eq(lm_bpe_byte_to_code(' '), 0x120);
-    ck_assert_int_eq(lm_bpe_code_to_byte(' '), -1);
-    ck_assert_int_eq(lm_bpe_code_to_byte(100000), -1);
+    ck_assert_uint_eq(byte_level_code(' '), 0x120);
+    ck_assert_int_eq(byte_level_byte(' '), -1);
+    ck_assert_int_eq(byte_level_byte(100000), -1);
 }
 END_TEST
 

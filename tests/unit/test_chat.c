@@ -6,7 +6,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
-#include "shared/token/bpe.h"
+#include "shared/bpe/bpe.h"
 
 static struct note note;
 static struct lm_tokenizer *tokenizer;

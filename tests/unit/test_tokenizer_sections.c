@@ -8,9 +8,9 @@
 #include "shared/base/buf.h"
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
+#include "shared/text/unicode.h"
 #include "shared/token/chat.h"
 #include "shared/token/tokenizer.h"
-#include "shared/token/unicode.h"
 #include "tests/harness/seed.h"
 
 #define JSON_MAX 4096U

@@ -1,8 +1,8 @@
 /* bpe.h - trains a byte-level BPE vocabulary from text and writes it as Hugging Face files.
  *
- * Words are cut by GPT-2's pattern and counted once; then the most frequent pair of neighbours is
- * merged again and again, with pair counts kept up to date word by word. Ties go to the
- * lexicographically greatest pair of byte strings, so the result is a pure function of the text's
+ * Words are cut by GPT-2's pattern (shared/text/byte_level.h) and counted once; then the most frequent
+ * pair of neighbours is merged again and again, with pair counts kept up to date word by word. Ties go
+ * to the lexicographically greatest pair of byte strings, so the result is a pure function of the text's
  * word counts. Source: Sennrich et al. 2016; tie rule and reference output: Stanford CS336. Pure.
  *
  * Cost: about 3 s for 20 MB and 4,096 tokens on one core. */
@@ -22,10 +22,6 @@ struct note;
 #define LM_BPE_WORDS_MAX (8U << 20) /* distinct words */
 #define LM_BPE_WORD_MAX 4096U       /* bytes of a word; longer runs are counted in pieces */
 #define LM_BPE_TEXT_MAX (1U << 30)  /* bytes of distinct words */
-
-/* GPT-2's pattern, as every tokenizer.json of the family spells it. */
-#define LM_BPE_PATTERN                                                                             \
-    "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 struct lm_bpe;
 
@@ -55,10 +51,5 @@ void lm_bpe_merge(const struct lm_bpe *bpe, uint32_t index, struct bytes *out_le
 /* Appends tokenizer.json. Equal inputs give equal bytes. */
 MUST_USE enum err lm_bpe_write(const struct lm_bpe *bpe, struct buf *out);
 
-/* Appends tokenizer_config.json for our chat format (chat.h); context: the model's positions. */
+/* Appends tokenizer_config.json for our chat format (shared/token/chat.h); context: the model's positions. */
 MUST_USE enum err lm_bpe_write_config(uint32_t context, struct buf *out);
-
-/* GPT-2's map of bytes to printable characters: the code point that stands for a byte, and back
- * (-1: stands for none). */
-uint32_t lm_bpe_byte_to_code(uint8_t byte);
-int lm_bpe_code_to_byte(uint32_t code);

@@ -2,7 +2,7 @@
  *
  * utf8proc puts combining marks in order by exchanging neighbours, which takes quadratic time on a
  * hostile run; here they are counted by class instead, and utf8proc decomposes and composes. */
-#include "shared/token/unicode.h"
+#include "shared/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* pattern.c - see pattern.h. */
-#include "shared/token/pattern.h"
+#include "shared/text/pattern.h"
 
 #include <stdbool.h>
 #include <string.h>

@@ -3,43 +3,11 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/check.h"
+#include "shared/bpe/bpe.h"
+#include "shared/bpe/bpe_internal.h"
 #include "shared/json/json.h"
-#include "shared/token/bpe.h"
-#include "shared/token/bpe_internal.h"
+#include "shared/text/byte_level.h"
 #include "shared/token/chat.h"
-
-/* GPT-2's map: printable Latin-1 bytes stand for themselves, the other 68 for U+0100 onward. */
-static bool stands_for_itself(uint32_t byte)
-{
-    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
-           (byte >= 174 && byte <= 255);
-}
-
-uint32_t lm_bpe_byte_to_code(uint8_t byte)
-{
-    if (stands_for_itself(byte)) {
-        return byte;
-    }
-    uint32_t code = 256;
-    for (uint32_t other = 0; other < byte; other++) {
-        code += stands_for_itself(other) ? 0 : 1;
-    }
-    return code;
-}
-
-int lm_bpe_code_to_byte(uint32_t code)
-{
-    if (code < 256) {
-        return stands_for_itself(code) ? (int)code : -1;
-    }
-    uint32_t other = 256;
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        if (!stands_for_itself(byte) && other++ == code) {
-            return (int)byte;
-        }
-    }
-    return -1;
-}
 
 static void append_code(struct buf *out, uint32_t code)
 {
@@ -54,7 +22,7 @@ static void append_code(struct buf *out, uint32_t code)
 static void append_mapped(struct buf *out, struct bytes token)
 {
     for (size_t i = 0; i < token.size; i++) {
-        append_code(out, lm_bpe_byte_to_code(token.data[i]));
+        append_code(out, byte_level_code(token.data[i]));
     }
 }
 

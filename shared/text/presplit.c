@@ -1,5 +1,5 @@
 /* presplit.c - see presplit.h. */
-#include "shared/token/presplit.h"
+#include "shared/text/presplit.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -10,7 +10,7 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
-#include "shared/token/pattern.h"
+#include "shared/text/pattern.h"
 
 /* A pattern of the kind tokenizers use takes a few steps for each byte; these stop the others. */
 #define MATCH_STEPS_MAX 10000000U

@@ -6,7 +6,7 @@
  * comes from a heap whose entries are checked against the record when they come up.
  *
  * Memory: about 20 bytes for each byte of distinct words. Single-threaded. */
-#include "shared/token/bpe.h"
+#include "shared/bpe/bpe.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,9 @@
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/base/utf8.h"
-#include "shared/token/bpe_internal.h"
-#include "shared/token/presplit.h"
+#include "shared/bpe/bpe_internal.h"
+#include "shared/text/byte_level.h"
+#include "shared/text/presplit.h"
 
 #define NO_WORD UINT32_MAX
 
@@ -65,7 +66,7 @@ static int compare_bytes(struct bytes a, struct bytes b)
 struct lm_bpe *lm_bpe_create(void)
 {
     struct lm_bpe *bpe = calloc(1, sizeof *bpe);
-    if (bpe == NULL || lm_presplit_create(LM_BPE_PATTERN, (struct lm_presplit_options){0},
+    if (bpe == NULL || lm_presplit_create(BYTE_LEVEL_PATTERN, (struct lm_presplit_options){0},
                                           &bpe->split, NULL) != ERR_OK) {
         free(bpe);
         return NULL;
@@ -344,7 +345,7 @@ static enum err add_first_tokens(struct lm_bpe *bpe, const char *const *special,
     }
     bpe->special_count = count;
     for (uint32_t code = 0; code < 512 && err == ERR_OK; code++) {
-        int value = lm_bpe_code_to_byte(code);
+        int value = byte_level_byte(code);
         if (value >= 0) {
             uint8_t byte = (uint8_t)value;
             bpe->byte_token[byte] = bpe->vocab;

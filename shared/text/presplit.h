@@ -1,4 +1,4 @@
-/* presplit.h - cutting text into words with PCRE2, for the tokenizer and for bpe.c.
+/* presplit.h - cutting text into words with PCRE2.
  *
  * The one place in the suite that includes PCRE2. Patterns come from model files, so compiling and
  * matching are bounded: length, nesting, steps. Immutable after compiling: any thread may match. */
