@@ -5,7 +5,8 @@
 
 enum { ROWS = 80 };
 
-/* Logits after each token, fed one by one through the cache. */
+/* Logits after each token, fed one by one through the cache. The batch has no row to spare: what is
+ * written past the end of one of its parts lands in another that is in use. */
 /* NOLINTNEXTLINE(readability-non-const-parameter): goes into a step */
 static void run(const struct lm_model *model, const uint32_t *tokens, float *out)
 {
@@ -13,7 +14,7 @@ static void run(const struct lm_model *model, const uint32_t *tokens, float *out
     struct lm_batch *batch = NULL;
     uint32_t vocab = lm_model_config(model)->vocab;
     ck_assert_int_eq(lm_session_create(model, ROWS, &session), ERR_OK);
-    ck_assert_int_eq(lm_batch_create(model, ROWS, &batch), ERR_OK);
+    ck_assert_int_eq(lm_batch_create(model, 1, &batch), ERR_OK);
     for (uint32_t t = 0; t < ROWS; t++) {
         struct lm_step step = {.session = session,
                                .tokens = tokens + t,
