@@ -35,7 +35,10 @@ struct note;
 #define LM_TOKENIZER_ADDED_MAX 4096U        /* added tokens */
 #define LM_TOKENIZER_TEXT_MAX (8U << 20)    /* bytes in one call of lm_tokenizer_encode */
 #define LM_TOKENIZER_NORMAL_MAX (32U << 20) /* bytes of text made normal */
-#define LM_TOKENIZER_NONE UINT32_MAX        /* no such token */
+/* Bytes of a piece that no pre-tokenizer cuts further and that is merged as one: all the text between two
+ * added tokens where a file has no pre-tokenizer. Merging takes 72 bytes of memory for each. */
+#define LM_TOKENIZER_WORD_MAX (2U << 20)
+#define LM_TOKENIZER_NONE UINT32_MAX /* no such token */
 
 /* A growing list of token ids with a ceiling: past it, ERR_LIMIT. */
 struct lm_ids {
@@ -79,7 +82,7 @@ struct bytes lm_tokenizer_piece(const struct lm_tokenizer *tokenizer, uint32_t i
 
 /* Appends the ids of text (UTF-8) to out. special: spellings of special tokens in the text become
  * those tokens; false for anything a user wrote. ERR_INVALID: not UTF-8, or a character without tokens.
- * ERR_LIMIT: text or ids over their bounds, or the pattern needs too many steps. On error out is as
+ * ERR_LIMIT: text, a piece of it or ids over their bounds, or the pattern needs too many steps. On error out is as
  * before. */
 MUST_USE enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes text,
                                       bool special, struct lm_ids *out, struct note *note);

@@ -123,12 +123,19 @@ static struct candidate pop_candidate(struct encoder *encoder)
     return top;
 }
 
+/* Room for a word of count bytes; all memory that merging takes. */
 static enum err reserve(struct encoder *encoder, size_t count)
 {
     if (count <= encoder->capacity) {
         return ERR_OK;
     }
+    if (count > LM_TOKENIZER_WORD_MAX) {
+        return note_set(encoder->note, ERR_LIMIT,
+                        "a piece of text that nothing cuts has %zu bytes, the limit is %u", count,
+                        LM_TOKENIZER_WORD_MAX);
+    }
     size_t wanted = count < 256 ? 256 : count + count / 2;
+    wanted = wanted < LM_TOKENIZER_WORD_MAX ? wanted : LM_TOKENIZER_WORD_MAX;
     struct symbol *symbols = realloc(encoder->symbols, wanted * sizeof *symbols);
     if (symbols == NULL) {
         return ERR_NO_MEMORY;

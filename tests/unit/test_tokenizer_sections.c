@@ -222,6 +222,36 @@ START_TEST(test_refuses_by_name)
 }
 END_TEST
 
+/* Without a pre-tokenizer the text between two added tokens is one piece, and a piece has a limit. */
+START_TEST(test_piece_limit)
+{
+    struct lm_tokenizer *tokenizer = NULL;
+    struct lm_ids ids;
+    size_t size = (size_t)LM_TOKENIZER_WORD_MAX + 4;
+    char *text = malloc(size);
+    ck_assert_ptr_nonnull(text);
+    memset(text, 'x', size);
+    lm_ids_init(&ids, size);
+    ck_assert_uint_eq(load(DECODER, &tokenizer), ERR_OK);
+    struct bytes most = {(const uint8_t *)text, LM_TOKENIZER_WORD_MAX};
+    struct bytes more = {(const uint8_t *)text, size};
+    ck_assert_uint_eq(lm_tokenizer_encode(tokenizer, most, true, &ids, &note), ERR_OK);
+    ck_assert_uint_eq(ids.count, most.size);
+    ck_assert_uint_eq(lm_tokenizer_encode(tokenizer, more, true, &ids, &note), ERR_LIMIT);
+    ck_assert_str_eq(note.text, "a piece of text that nothing cuts has 2097156 bytes, "
+                                "the limit is 2097152");
+    ck_assert_uint_eq(ids.count, most.size);
+    lm_ids_deinit(&ids);
+    lm_ids_init(&ids, size);
+    memcpy(text + size / 2, "<s>", 3); /* two pieces and a token */
+    ck_assert_uint_eq(lm_tokenizer_encode(tokenizer, more, true, &ids, &note), ERR_OK);
+    ck_assert_uint_eq(ids.count, size - 2);
+    lm_ids_deinit(&ids);
+    lm_tokenizer_destroy(tokenizer);
+    free(text);
+}
+END_TEST
+
 /* Token by token, at every prefix, is all at once; always whole characters. */
 START_TEST(test_streams)
 {
@@ -325,6 +355,7 @@ int main(void)
     tcase_add_test(tests, test_fallback_and_unknown);
     tcase_add_test(tests, test_template);
     tcase_add_test(tests, test_refuses_by_name);
+    tcase_add_test(tests, test_piece_limit);
     tcase_add_test(tests, test_streams);
     tcase_add_test(tests, test_first_blank);
     tcase_add_test(tests, test_nfc);
