@@ -73,5 +73,5 @@ extern const struct kernels
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512, kernels_avx512_vnni, kernels_avx512_amx;
 #elif defined(__aarch64__)
-extern const struct kernels kernels_neon;
+extern const struct kernels kernels_neon, kernels_neon_dotprod;
 #endif

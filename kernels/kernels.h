@@ -50,8 +50,8 @@ enum kernels_type {
 struct kernels; /* one backend: an immutable table of functions, usable from any thread */
 
 /* The name of backend `index` of those in this build ("scalar", "avx2", "avx512", "avx512-vnni", "avx512-amx",
- * "neon", "cuda"), NULL past the last: fastest first, at the end those that are used only when they are
- * named. Whether this machine can run it kernels_get() says. */
+ * "neon", "neon-dotprod", "cuda"), NULL past the last: fastest first, at the end those that are used only
+ * when they are named. Whether this machine can run it kernels_get() says. */
 const char *kernels_backend(size_t index);
 
 /* Returns a backend by a name of kernels_backend(), or for NULL for the fastest that this machine has.

@@ -9,6 +9,7 @@ static const struct kernels *const backends[] = {
 #if defined(__x86_64__)
     &kernels_avx512_amx, &kernels_avx512_vnni, &kernels_avx512, &kernels_avx2,
 #elif defined(__aarch64__)
+    &kernels_neon_dotprod,
     &kernels_neon,
 #endif
     &kernels_scalar,

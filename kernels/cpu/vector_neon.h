@@ -97,7 +97,11 @@ V_INLINE vq q_codes(const int8_t *p)
 }
 V_INLINE vi q_dot(vi sum, vq w, vq x)
 {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, w, x); /* SDOT: all of it in one instruction */
+#else
     const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
     const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(w), vget_high_s8(x)));
     return vaddq_s32(sum, vpaddq_s32(low, high));
+#endif
 }
