@@ -1,7 +1,7 @@
 /* bench_engine.c - how fast the engine is beside what people would use instead, on this machine.
  *
  * bench_engine [--only PART[,PART...]]: parts are limits (always), products, serving, training,
- * memory, tokenize.
+ * memory, tokenize; adapters, which serving holds too, needs no peer.
  * Writes build/bench/engine.json: one number per figure of the table of bars, the worst of one and
  * two threads, with all rows under "rows". Peers: OpenBLAS (linked), llama.cpp (peer_llama.mjs),
  * PyTorch (peer_torch.py); `make bench-deps` installs them. A figure whose peer could not run is
@@ -41,6 +41,7 @@ static const struct bar BARS[] = {
     {"pretrain_vs_pytorch", 1.3, false},
     {"thread_scaling", 1.8, false},
     {"exact_overhead", 1.1, true},
+    {"adapters_overhead", 1.15, true},
     {"tokenize_mb_s", 5.0, false},
 };
 
@@ -130,8 +131,9 @@ int main(int argc, char **argv)
     }
     const char *only = argc == 3 && strcmp(argv[1], "--only") == 0 ? argv[2] : NULL;
     if (argc != 1 && only == NULL) {
-        (void)fprintf(stderr,
-                      "usage: bench_engine [--only products,serving,training,memory,tokenize]\n");
+        (void)fprintf(
+            stderr,
+            "usage: bench_engine [--only products,serving,adapters,training,memory,tokenize]\n");
         return 2;
     }
     struct note note = {0};
@@ -159,6 +161,9 @@ int main(int argc, char **argv)
     }
     if (wanted(only, "serving")) {
         bench_serving(&bench);
+    }
+    if (wanted(only, "serving") || wanted(only, "adapters")) {
+        bench_adapters(&bench);
     }
     if (wanted(only, "training")) {
         bench_training(&bench);

@@ -82,6 +82,7 @@ bool bench_gguf_write(const struct lm_config *config, const float *weights, enum
 void bench_limits(struct bench *bench);
 void bench_products(struct bench *bench);
 void bench_serving(struct bench *bench);
+void bench_adapters(struct bench *bench);
 void bench_training(struct bench *bench);
 void bench_memory(struct bench *bench);
 void bench_tokenize(struct bench *bench);
