@@ -38,6 +38,10 @@
  * fewer rows make up for it. */
 #define PRODUCT_TURNED_COLUMNS 576 /* 432 KiB */
 #define PRODUCT_TURNED_ROWS 128    /* 96 KiB */
+/* Of B packed before, a block is one tile wide and meets so many rows: these stay in the L2 cache for all
+ * columns, and the next block of B is asked for meanwhile. */
+#define PRODUCT_KEPT_ROWS 128 /* 96 KiB for each block of k */
+#define PRODUCT_KEPT_AHEAD 4  /* steps of k in which a tile asks for one line of each panel */
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -56,6 +60,8 @@ struct tile {
     size_t c_stride;
     size_t columns; /* written, at most 16 x panels */
     bool accumulate;
+    const char *ahead; /* what is asked for meanwhile: here and panel_stride on; NULL: nothing */
+    const char *ahead_end; /* NULL: nothing was asked for, nor is C */
 };
 
 /* One step of k for rows [first, last). All of rows, panels, across, first, last are constants. */
@@ -128,6 +134,15 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             }
         }
     }
+    if (tile->ahead_end != NULL && !tile->accumulate) { /* C's lines, stored after k steps */
+        TILE_UNROLL
+        for (int i = 0; i < rows; i++) {
+            TILE_UNROLL
+            for (int j = 0; j < parts; j++) {
+                __builtin_prefetch(tile->c + (size_t)i * tile->c_stride + (size_t)j * V_WIDTH, 1);
+            }
+        }
+    }
     size_t p = 0;
     if (shape == TILE_LEAD) {
         TILE_UNROLL
@@ -136,6 +151,21 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
                 TILE_STEP(p, 0, u + 1);
                 p++;
             }
+        }
+    }
+    if (type == KERNELS_F32 && rows == TILE_ROWS && shape == TILE_FULL && !across &&
+        tile->ahead != NULL) {
+        const char *ahead = tile->ahead;
+        for (; p + PRODUCT_KEPT_AHEAD <= k; p += PRODUCT_KEPT_AHEAD) {
+            TILE_UNROLL
+            for (size_t u = 0; u < PRODUCT_KEPT_AHEAD; u++) {
+                TILE_STEP(p + u, 0, rows);
+            }
+            TILE_UNROLL
+            for (int j = 0; j < panels; j++) {
+                __builtin_prefetch(ahead + (size_t)j * panel_stride * sizeof(float), 0, 2);
+            }
+            ahead += 64;
         }
     }
     const size_t size = type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
@@ -225,6 +255,10 @@ static inline void tile_rows(size_t rows, enum kernels_type type, struct tile ti
         if (rows >= TILE_ROWS && type == KERNELS_F32) {
             taken = TILE_ROWS;
             strip_rows(&tile);
+            if (tile.ahead != NULL) {
+                tile.ahead += tile.k / PRODUCT_KEPT_AHEAD * 64;
+                tile.ahead = tile.ahead < tile.ahead_end ? tile.ahead : NULL;
+            }
         } else if (rows >= TILE_HALF) {
             taken = TILE_HALF;
             strips[type][0](&tile);
@@ -393,6 +427,19 @@ static inline void products_columns(size_t rows, enum kernels_type type, bool ac
     }
 }
 
+/* Where the block after columns [j0, j0 + width) and k [k0, ...) of packed B begins, of `step` k at most:
+ * the next rows begin with the first block again. */
+static inline void products_ahead(const struct kernels_gemm *gemm, struct kernels_range columns,
+                                  size_t j0, size_t width, size_t k0, size_t step,
+                                  struct tile *tile)
+{
+    const size_t k = k0 + tile->k < gemm->k ? k0 + tile->k : 0;
+    const size_t j = k > 0 ? j0 : j0 + width < columns.end ? j0 + width : columns.begin;
+    const size_t depth = gemm->k - k < step ? gemm->k - k : step;
+    tile->ahead = (const char *)((const float *)gemm->packed + j * gemm->k + k * 16);
+    tile->ahead_end = tile->ahead + depth * 16 * sizeof(float);
+}
+
 /* One block of B against all rows. tile is set but for A. */
 static inline void products_block(const struct products *products, enum kernels_type type,
                                   size_t k0, struct tile tile)
@@ -421,7 +468,10 @@ static inline void products_run(const struct products *products, struct kernels_
     const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
     const bool few = products->b_scratch == NULL && products->a_scratch == NULL &&
                      rows.end - rows.begin <= PRODUCT_FEW;
+    const bool kept = products->b_scratch == NULL && products->a_scratch == NULL && !narrow &&
+                      rows.end - rows.begin >= TILE_ROWS;
     const size_t most = few                           ? gemm->n
+                        : kept                        ? TILE_PANELS * 16
                         : products->a_scratch == NULL ? PRODUCT_COLUMNS
                                                       : PRODUCT_TURNED_COLUMNS;
     /* Blocks of k of equal depth: a short last one would pay for a whole tile's C. */
@@ -445,6 +495,9 @@ static inline void products_run(const struct products *products, struct kernels_
                 tile.b = narrow ? (const void *)((const uint16_t *)gemm->packed + at)
                                 : (const void *)((const float *)gemm->packed + at);
                 tile.panel_stride = gemm->k * 16;
+                if (kept) {
+                    products_ahead(gemm, columns, j0, width, k0, step, &tile);
+                }
             } else if (narrow) {
                 products_widen(gemm, j0, width, k0, depth, products->b_scratch);
             } else {
@@ -480,7 +533,15 @@ static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels
     const bool with_b = gemm->packed == NULL || widen;
     if (with_b || across) {
         products_scratch(&products, with_b, columns);
-    } else {
+        return;
+    }
+    /* Equal blocks of whole tiles: short ones would each pay for all of B. */
+    const size_t count = rows.end - rows.begin;
+    const size_t blocks = (count + PRODUCT_KEPT_ROWS - 1) / PRODUCT_KEPT_ROWS;
+    const size_t tiles = (count + TILE_ROWS - 1) / TILE_ROWS;
+    const size_t step = (tiles + blocks - 1) / blocks * TILE_ROWS;
+    for (size_t i = rows.begin; i < rows.end; i += step) {
+        products.rows = (struct kernels_range){i, rows.end - i < step ? rows.end : i + step};
         products_run(&products, columns);
     }
 }
