@@ -153,6 +153,24 @@ enum err attribution_share_set(struct bytes evidence, struct buf *out)
     return err;
 }
 
+uint32_t attribution_batch_pick(const enum attribution_standing *standings, const size_t *sizes,
+                                uint32_t count, uint32_t *ready, uint32_t *ready_count)
+{
+    size_t bytes = 0;
+    *ready_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (standings[i] != ATTRIBUTION_WAITING) {
+            continue;
+        }
+        if (sizes[i] > ATTRIBUTION_BATCH_BYTES - bytes) {
+            return i;
+        }
+        bytes += sizes[i];
+        ready[(*ready_count)++] = i;
+    }
+    return count;
+}
+
 bool attribution_batch_over(uint32_t closed, uint64_t age_ms)
 {
     return closed > 0 || age_ms >= ATTRIBUTION_REBATCH_MS;

@@ -44,6 +44,18 @@ MUST_USE enum err attribution_set_batch(struct bytes evidence, const struct dige
 /* Appends the ShareSet inside a record, in the bytes that were signed. */
 MUST_USE enum err attribution_share_set(struct bytes evidence, struct buf *out);
 
+#define ATTRIBUTION_BATCH_BYTES                                                                    \
+    (6U << 20) /* of share sets in a batch; below LEDGER_BATCH_BLOB_MAX */
+
+/* How a receipt stands on the ledger: not there (yet), waiting for shares, or past that. */
+enum attribution_standing { ATTRIBUTION_UNKNOWN, ATTRIBUTION_WAITING, ATTRIBUTION_CLOSED };
+
+/* Which of count pending sets of these sizes (each at most ATTRIBUTION_BATCH_BYTES) go into the next batch:
+ * their places into ready, in order, *ready_count of them. Returns how many were looked at: all, or those
+ * before the first that waits and finds no more room. */
+uint32_t attribution_batch_pick(const enum attribution_standing *standings, const size_t *sizes,
+                                uint32_t count, uint32_t *ready, uint32_t *ready_count);
+
 #define ATTRIBUTION_REBATCH_MS 30000U /* before what the ledger did not take goes out again */
 
 /* Is an announced batch done with? closed: how many of its receipts do not wait for shares

@@ -37,6 +37,7 @@ struct engine {
     uint64_t tick;
     uint64_t index_at_ms, batch_at_ms; /* when to look next, monotonic */
     uint64_t progress_at_ms;
+    struct digest pending_after; /* the pending set that the outbox looked at last */
     struct metric *answers_total, *parked_total, *batches_total;
 
     pthread_mutex_t lock; /* guards what follows */

@@ -11,25 +11,26 @@
 #include <string.h>
 
 #include "services/attribution/internal.h"
+#include "shared/base/check.h"
 #include "shared/base/log.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
 #include "shared/platform/clock.h"
 
 #define SUBJECT "ol.shares.batch"
-#define BATCH_BYTES_MAX (6U << 20) /* of share sets; below LEDGER_BATCH_BLOB_MAX */
-
-enum receipt_state { RECEIPT_UNKNOWN, RECEIPT_WAITING, RECEIPT_CLOSED };
 
 /* Asked of the worker: how receipts stand on the ledger. */
 struct standing {
     struct engine *engine;
     const struct digest *receipts;
     uint32_t count;
-    enum receipt_state *out;
+    enum attribution_standing *out;
     struct digest chain_id;
     bool ok;
 };
+
+_Static_assert(LINEAGE_SHARE_SET_MAX <= ATTRIBUTION_BATCH_BYTES, "any set fits into a batch");
+_Static_assert(ATTRIBUTION_BATCH_BYTES < LEDGER_BATCH_BLOB_MAX, "a full batch fits into its blob");
 
 static void on_standing(void *argument)
 {
@@ -45,9 +46,9 @@ static void on_standing(void *argument)
     for (uint32_t i = 0; i < standing->count; i++) {
         const struct ledger_receipt *receipt = ledger_receipt(ledger, &standing->receipts[i]);
         if (receipt == NULL) {
-            standing->out[i] = RECEIPT_UNKNOWN;
+            standing->out[i] = ATTRIBUTION_UNKNOWN;
         } else {
-            standing->out[i] = receipt->waiting ? RECEIPT_WAITING : RECEIPT_CLOSED;
+            standing->out[i] = receipt->waiting ? ATTRIBUTION_WAITING : ATTRIBUTION_CLOSED;
         }
     }
 }
@@ -77,69 +78,74 @@ static enum err make_batch(struct engine *engine, const struct digest *chain_id,
     return err;
 }
 
-/* Sorts pending sets by how their receipts stand: waiting ones into a batch, closed ones away. */
-static enum err gather(struct engine *engine, const struct attribution_pending *pending,
-                       uint32_t count, struct note *note)
+/* Where pending sets are sorted: arrays of STORE_BATCH_MAX, too large for a stack. */
+struct sorting {
+    struct attribution_pending pending[STORE_BATCH_MAX];
+    struct digest receipts[STORE_BATCH_MAX], picked[STORE_BATCH_MAX], closed[STORE_BATCH_MAX];
+    enum attribution_standing standings[STORE_BATCH_MAX];
+    size_t sizes[STORE_BATCH_MAX];
+    uint32_t ready[STORE_BATCH_MAX];
+    struct bytes sets[STORE_BATCH_MAX];
+};
+
+/* Sorts pending sets by how their receipts stand: waiting ones into a batch, closed ones away. The next
+ * look begins behind those looked at, whatever came of them: what cannot go out holds nobody up. */
+static enum err gather(struct engine *engine, struct sorting *sorting, uint32_t count,
+                       struct note *note)
 {
-    struct digest *receipts = calloc(count, sizeof *receipts);
-    enum receipt_state *states = calloc(count, sizeof *states);
-    struct digest *ready = calloc(count, sizeof *ready);
-    struct digest *closed = calloc(count, sizeof *closed);
-    struct bytes *sets = calloc(count, sizeof *sets);
     struct standing standing = {
-        .engine = engine, .receipts = receipts, .count = count, .out = states};
-    bool memory =
-        receipts != NULL && states != NULL && ready != NULL && closed != NULL && sets != NULL;
-    enum err err = memory ? ERR_OK : ERR_NO_MEMORY;
-    for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
-        receipts[i] = pending[i].receipt;
+        .engine = engine, .receipts = sorting->receipts, .count = count, .out = sorting->standings};
+    for (uint32_t i = 0; i < count; i++) {
+        sorting->receipts[i] = sorting->pending[i].receipt;
+        sorting->sizes[i] = sorting->pending[i].size;
     }
-    if (err == ERR_OK && (!engine_ask(engine, on_standing, &standing) || !standing.ok)) {
-        err = note_set(note, ERR_UNAVAILABLE, "no ledger to ask");
+    if (!engine_ask(engine, on_standing, &standing) || !standing.ok) {
+        return note_set(note, ERR_UNAVAILABLE, "no ledger to ask");
     }
     uint32_t ready_count = 0;
     uint32_t closed_count = 0;
-    size_t bytes = 0;
-    for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
-        if (states[i] == RECEIPT_CLOSED) {
-            closed[closed_count++] = receipts[i];
-        } else if (states[i] == RECEIPT_WAITING && bytes + pending[i].size <= BATCH_BYTES_MAX) {
-            sets[ready_count] = bytes_of(pending[i].set, pending[i].size);
-            ready[ready_count++] = receipts[i];
-            bytes += pending[i].size;
+    uint32_t looked = attribution_batch_pick(sorting->standings, sorting->sizes, count,
+                                             sorting->ready, &ready_count);
+    CHECK(looked > 0); /* one set always fits */
+    engine->pending_after = sorting->receipts[looked - 1];
+    for (uint32_t i = 0; i < looked; i++) {
+        if (sorting->standings[i] == ATTRIBUTION_CLOSED) {
+            sorting->closed[closed_count++] = sorting->receipts[i];
         }
     }
-    if (err == ERR_OK && closed_count > 0) {
+    for (uint32_t i = 0; i < ready_count; i++) {
+        const struct attribution_pending *ready = &sorting->pending[sorting->ready[i]];
+        sorting->sets[i] = bytes_of(ready->set, ready->size);
+        sorting->picked[i] = ready->receipt;
+    }
+    enum err err = ERR_OK;
+    if (closed_count > 0) {
         log_warn("shares_too_late receipts=%u", closed_count);
-        err = attribution_store_drop(engine->options.store, closed, closed_count, note);
+        err = attribution_store_drop(engine->options.store, sorting->closed, closed_count, note);
     }
     if (err == ERR_OK && ready_count > 0) {
-        err = make_batch(engine, &standing.chain_id, ready, sets, ready_count, note);
+        err = make_batch(engine, &standing.chain_id, sorting->picked, sorting->sets, ready_count,
+                         note);
     }
-    free(receipts);
-    free(states);
-    free(ready);
-    free(closed);
-    free(sets);
     return err;
 }
 
 static enum err make_batches(struct engine *engine, struct note *note)
 {
-    struct attribution_pending *pending = calloc(STORE_BATCH_MAX, sizeof *pending);
+    struct sorting *sorting = calloc(1, sizeof *sorting);
     uint32_t count = 0;
-    if (pending == NULL) {
+    if (sorting == NULL) {
         return ERR_NO_MEMORY;
     }
-    enum err err =
-        attribution_store_pending(engine->options.store, STORE_BATCH_MAX, pending, &count, note);
+    enum err err = attribution_store_pending(engine->options.store, &engine->pending_after,
+                                             STORE_BATCH_MAX, sorting->pending, &count, note);
     if (err == ERR_OK && count > 0) {
-        err = gather(engine, pending, count, note);
+        err = gather(engine, sorting, count, note);
     }
     for (uint32_t i = 0; i < count; i++) {
-        free(pending[i].set);
+        free(sorting->pending[i].set);
     }
-    free(pending);
+    free(sorting);
     return err;
 }
 
@@ -176,13 +182,13 @@ static enum err announce(struct engine *engine, struct attribution_batch *batch,
 
 /* Closes an outbox entry; receipts that still wait become pending again. */
 static enum err take_apart(struct engine *engine, const struct attribution_batch *batch,
-                           const enum receipt_state *states, struct note *note)
+                           const enum attribution_standing *states, struct note *note)
 {
     struct attribution_pending *again = calloc(STORE_BATCH_MAX, sizeof *again);
     uint32_t count = 0;
     enum err err = again == NULL ? ERR_NO_MEMORY : ERR_OK;
     for (uint32_t i = 0; err == ERR_OK && i < batch->count; i++) {
-        if (states[i] == RECEIPT_CLOSED) {
+        if (states[i] == ATTRIBUTION_CLOSED) {
             continue;
         }
         struct buf evidence;
@@ -221,7 +227,7 @@ static enum err follow_up(struct engine *engine, struct attribution_batch *batch
     if (batch->announced_ms == 0) {
         return announce(engine, batch, note);
     }
-    enum receipt_state states[STORE_BATCH_MAX] = {RECEIPT_UNKNOWN};
+    enum attribution_standing states[STORE_BATCH_MAX] = {ATTRIBUTION_UNKNOWN};
     struct standing standing = {
         .engine = engine, .receipts = batch->receipts, .count = batch->count, .out = states};
     if (!engine_ask(engine, on_standing, &standing) || !standing.ok) {
@@ -229,7 +235,7 @@ static enum err follow_up(struct engine *engine, struct attribution_batch *batch
     }
     uint32_t closed = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
-        closed += states[i] == RECEIPT_CLOSED;
+        closed += states[i] == ATTRIBUTION_CLOSED;
     }
     uint64_t now = clock_real_ms();
     uint64_t age_ms = now < batch->announced_ms ? UINT64_MAX : now - batch->announced_ms;

@@ -121,37 +121,61 @@ enum err attribution_store_known(struct attribution_store *store, const struct d
     return err;
 }
 
-enum err attribution_store_pending(struct attribution_store *store, uint32_t max,
-                                   struct attribution_pending *out, uint32_t *out_count,
-                                   struct note *note)
+/* Appends the pending sets of one side of `after` to out: those behind it, or up to it. */
+static enum err pending_side(struct store_txn *txn, const struct digest *after, bool behind,
+                             uint32_t max, struct attribution_pending *out, uint32_t *count,
+                             struct note *note)
+{
+    struct store_cursor *cursor = NULL;
+    struct bytes first = behind ? key_of(after) : (struct bytes){.size = 0};
+    enum err err = store_cursor_open(txn, TABLE_PENDING, first, false, &cursor, note);
+    while (err == ERR_OK && *count < max) {
+        struct bytes key;
+        struct bytes value;
+        struct attribution_pending *next = &out[*count];
+        err = store_cursor_next(cursor, &key, &value, note);
+        if (err == ERR_OK) {
+            err = digest_from_bytes(key, &next->receipt);
+        }
+        if (err != ERR_OK) {
+            break;
+        }
+        int order = memcmp(next->receipt.bytes, after->bytes, DIGEST_SIZE);
+        if (behind && order == 0) {
+            continue;
+        }
+        if (!behind && order > 0) {
+            break;
+        }
+        next->set = malloc(value.size + 1);
+        if (next->set == NULL) {
+            err = ERR_NO_MEMORY;
+        } else {
+            memcpy(next->set, value.data, value.size);
+            next->size = value.size;
+            ++*count;
+        }
+    }
+    store_cursor_close(cursor);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+enum err attribution_store_pending(struct attribution_store *store, const struct digest *after,
+                                   uint32_t max, struct attribution_pending *out,
+                                   uint32_t *out_count, struct note *note)
 {
     struct store_txn *txn = NULL;
-    struct store_cursor *cursor = NULL;
     uint32_t count = 0;
     enum err err = store_begin(store->db, STORE_READ, &txn, note);
     if (err != ERR_OK) {
         return err;
     }
-    err = store_cursor_open(txn, TABLE_PENDING, (struct bytes){.size = 0}, false, &cursor, note);
-    while (err == ERR_OK && count < max) {
-        struct bytes key;
-        struct bytes value;
-        err = store_cursor_next(cursor, &key, &value, note);
-        if (err == ERR_OK) {
-            err = digest_from_bytes(key, &out[count].receipt);
-        }
-        if (err == ERR_OK) {
-            out[count].set = malloc(value.size + 1);
-            err = out[count].set == NULL ? ERR_NO_MEMORY : ERR_OK;
-        }
-        if (err == ERR_OK) {
-            memcpy(out[count].set, value.data, value.size);
-            out[count++].size = value.size;
-        }
+    err = pending_side(txn, after, true, max, out, &count, note);
+    if (err == ERR_OK) {
+        err = pending_side(txn, after, false, max, out, &count, note);
     }
-    store_cursor_close(cursor);
     store_abort(txn);
-    if (err == ERR_OK || err == ERR_NOT_FOUND) {
+    if (err == ERR_OK) {
         *out_count = count;
         return ERR_OK;
     }

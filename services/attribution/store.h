@@ -53,8 +53,11 @@ struct attribution_pending {
     uint8_t *set; /* owned */
     size_t size;
 };
-/* At most max of them into out; they are owned by the caller (free set). */
-MUST_USE enum err attribution_store_pending(struct attribution_store *store, uint32_t max,
+/* The first ones after a receipt, in the order of the receipts' ids and from the last one on to the first:
+ * at most max, each once, `after` itself last. Into out; they are owned by the caller (free set). So who
+ * goes on after the last one that it looked at sees all of them in turn. */
+MUST_USE enum err attribution_store_pending(struct attribution_store *store,
+                                            const struct digest *after, uint32_t max,
                                             struct attribution_pending *out, uint32_t *out_count,
                                             struct note *note);
 /* Forgets pending sets that can never be settled any more (their evidence stays). */

@@ -85,7 +85,8 @@ static void add_answer(uint8_t number)
 static uint32_t pending(struct attribution_pending *out)
 {
     uint32_t count = 0;
-    accepted(attribution_store_pending(store, STORE_BATCH_MAX, out, &count, &note));
+    const struct digest first = {{0}};
+    accepted(attribution_store_pending(store, &first, STORE_BATCH_MAX, out, &count, &note));
     return count;
 }
 
@@ -155,6 +156,101 @@ START_TEST(test_an_answers_way_to_the_ledger)
     free_pending(list, count);
     buf_deinit(&evidence);
     buf_deinit(&set);
+}
+END_TEST
+
+/* The receipts' numbers of the max pending sets after one, as digits. */
+static void expect_after(uint8_t after, uint32_t max, const char *digits)
+{
+    struct attribution_pending list[8];
+    struct digest receipt = receipt_at(after);
+    char found[sizeof list / sizeof list[0] + 1] = "";
+    uint32_t count = 0;
+    accepted(attribution_store_pending(store, &receipt, max, list, &count, &note));
+    for (uint32_t i = 0; i < count; i++) {
+        found[i] = (char)('0' + list[i].receipt.bytes[0]);
+    }
+    free_pending(list, count);
+    ck_assert_str_eq(found, digits);
+}
+
+START_TEST(test_pending_sets_come_round_and_round)
+{
+    expect_after(0, 8, "");
+    add_answer(1);
+    expect_after(0, 8, "1");
+    expect_after(1, 8, "1");
+    add_answer(3);
+    add_answer(5);
+    add_answer(7);
+    reopen();
+    expect_after(0, 8, "1357");
+    expect_after(0, 2, "13");
+    expect_after(3, 2, "57");
+    expect_after(5, 2, "71");
+    expect_after(4, 8, "5713"); /* gone meanwhile */
+    expect_after(3, 8, "5713");
+    expect_after(9, 8, "1357");
+    expect_after(7, 0, "");
+}
+END_TEST
+
+/* More sets than a look takes whose receipts the ledger never shows, and one behind them that waits: the
+ * outbox's two steps, look by look. */
+START_TEST(test_sets_that_cannot_go_out_hold_up_nobody)
+{
+    enum { STUCK = 5, LOOK = 2 };
+    struct attribution_pending list[LOOK];
+    struct digest after = {{0}};
+    uint32_t looks = 0;
+    uint32_t ready_count = 0;
+    for (uint8_t i = 1; i <= STUCK + 1; i++) {
+        add_answer(i);
+    }
+    while (ready_count == 0) {
+        enum attribution_standing standings[LOOK];
+        size_t sizes[LOOK];
+        uint32_t ready[LOOK];
+        uint32_t count = 0;
+        ck_assert_uint_le(++looks, STUCK / LOOK + 1);
+        accepted(attribution_store_pending(store, &after, LOOK, list, &count, &note));
+        ck_assert_uint_eq(count, LOOK);
+        for (uint32_t i = 0; i < count; i++) {
+            standings[i] =
+                list[i].receipt.bytes[0] > STUCK ? ATTRIBUTION_WAITING : ATTRIBUTION_UNKNOWN;
+            sizes[i] = list[i].size;
+        }
+        uint32_t looked = attribution_batch_pick(standings, sizes, count, ready, &ready_count);
+        ck_assert_uint_eq(looked, LOOK);
+        after = list[looked - 1].receipt;
+        ck_assert(ready_count == 0 || list[ready[0]].receipt.bytes[0] == STUCK + 1);
+        free_pending(list, count);
+    }
+}
+END_TEST
+
+START_TEST(test_a_batch_stops_before_what_finds_no_room)
+{
+    const enum attribution_standing standings[6] = {ATTRIBUTION_UNKNOWN, ATTRIBUTION_WAITING,
+                                                    ATTRIBUTION_CLOSED,  ATTRIBUTION_WAITING,
+                                                    ATTRIBUTION_WAITING, ATTRIBUTION_UNKNOWN};
+    const size_t half = ATTRIBUTION_BATCH_BYTES / 2;
+    size_t sizes[6] = {ATTRIBUTION_BATCH_BYTES, half, ATTRIBUTION_BATCH_BYTES, half, 1, 1};
+    uint32_t ready[6];
+    uint32_t count = 9;
+    ck_assert_uint_eq(attribution_batch_pick(standings, sizes, 6, ready, &count), 4);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_uint_eq(ready[0], 1);
+    ck_assert_uint_eq(ready[1], 3);
+    sizes[3]--; /* now the next one fits, to the byte */
+    ck_assert_uint_eq(attribution_batch_pick(standings, sizes, 6, ready, &count), 6);
+    ck_assert_uint_eq(count, 3);
+    ck_assert_uint_eq(ready[2], 4);
+    sizes[1] = ATTRIBUTION_BATCH_BYTES;
+    ck_assert_uint_eq(attribution_batch_pick(standings, sizes, 6, ready, &count), 3);
+    ck_assert_uint_eq(count, 1);
+    ck_assert_uint_eq(attribution_batch_pick(standings, sizes, 1, ready, &count), 1);
+    ck_assert_uint_eq(count, 0);
 }
 END_TEST
 
@@ -291,6 +387,9 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_an_answers_way_to_the_ledger);
+    tcase_add_test(tcase, test_pending_sets_come_round_and_round);
+    tcase_add_test(tcase, test_sets_that_cannot_go_out_hold_up_nobody);
+    tcase_add_test(tcase, test_a_batch_stops_before_what_finds_no_room);
     tcase_add_test(tcase, test_parked_answers_are_known_and_counted);
     tcase_add_test(tcase, test_only_true_openings_pass);
     tcase_add_test(tcase, test_hostile_messages);
