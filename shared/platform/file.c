@@ -290,6 +290,7 @@ static enum err write_replace(const char *path, struct bytes content, unsigned m
         return failed(note, "create", temporary);
     }
     err = file_write_at(fd, 0, content.data, content.size, note);
+    err = err ? note_wrap(note, err, "%s", temporary) : ERR_OK;
     if (err == ERR_OK && fchmod(fd, (mode_t)mode) != 0) { /* whatever the umask says */
         err = failed(note, "set the mode of", temporary);
     }
