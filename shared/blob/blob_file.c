@@ -138,7 +138,7 @@ static enum err copy_open(const char *path, uint64_t size, struct copy *out, str
     }
     if (err == ERR_OK && old < size) {
         err = file_reserve(fd, size, note);
-        err = err ? note_wrap(note, err, "%s needs %llu bytes", path, (unsigned long long)size)
+        err = err ? note_wrap(note, ERR_IO, "%s needs %llu bytes", path, (unsigned long long)size)
                   : ERR_OK;
     }
     if (err != ERR_OK) {

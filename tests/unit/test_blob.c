@@ -318,7 +318,7 @@ START_TEST(test_file_errors)
     struct rlimit limit = {.rlim_cur = BLOB_CHUNK_SIZE, .rlim_max = RLIM_INFINITY};
     (void)signal(SIGXFSZ, SIG_IGN); /* as a full disk: no room beyond the first chunk */
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    expect_map_fails(store, &file, ERR_LIMIT, " needs 16789561 bytes: ");
+    expect_map_fails(store, &file, ERR_IO, " needs 16789561 bytes: ");
     limit.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     expect_map(store, &file, data);
