@@ -32,9 +32,6 @@ struct runner {
     bool has_job;
 };
 
-/* What the queue is told about a message. */
-enum outcome { OUTCOME_DONE, OUTCOME_LATER };
-
 /* ---- what is asked of the worker ---------------------------------------------------------------- */
 
 /* One question about a job; the answer is filled in on the worker. */
@@ -275,6 +272,7 @@ static enum err publish(struct work *work, const struct trainer_output *output, 
     if (err == ERR_OK) {
         err = blob_put(blobs, buf_bytes(&output->adapter), &question->adapter, note);
     }
+    err = trainer_store_refused(err); /* their sizes are within a blob's */
     if (err == ERR_OK) {
         err = ask(question, on_complete);
         *note = question->note;
@@ -325,34 +323,37 @@ static enum err do_job(struct work *work, struct note *note)
     return err;
 }
 
-/* Can this error go away by itself? */
-static bool temporary(enum err err, uint64_t deliveries)
+uint32_t runner_delay_ms(enum err err, uint64_t deliveries)
 {
     bool blob = err == ERR_NOT_FOUND && deliveries < RUNNER_ATTEMPTS_MAX;
-    return blob || err == ERR_UNAVAILABLE || err == ERR_TIMEOUT || err == ERR_CANCELLED ||
-           err == ERR_NO_MEMORY || err == ERR_IO || err == ERR_CONFLICT;
+    bool later = blob || err == ERR_UNAVAILABLE || err == ERR_TIMEOUT || err == ERR_CANCELLED ||
+                 err == ERR_NO_MEMORY || err == ERR_CONFLICT;
+    return err == ERR_IO ? RUNNER_DISK_MS : later ? RUNNER_RETRY_MS : 0;
 }
 
-static enum outcome settle(struct work *work, enum err err, const struct note *note)
+/* Ends a job, or puts it off: returns for how long, 0: it is done with. */
+static uint32_t settle(struct work *work, enum err err, const struct note *note)
 {
     char text[DIGEST_TEXT_SIZE];
     (void)digest_format(&work->question.job, text);
     if (err == ERR_OK) {
         log_info("job_completed job=%s", text);
-        return OUTCOME_DONE;
+        return 0;
     }
-    if (temporary(err, bus_message_deliveries(work->message))) {
-        log_warn("job_postponed job=%s err=%s note=\"%s\"", text, err_name(err), note->text);
-        return OUTCOME_LATER;
+    uint32_t delay_ms = runner_delay_ms(err, bus_message_deliveries(work->message));
+    if (delay_ms > 0) {
+        log_warn("job_postponed job=%s ms=%u err=%s note=\"%s\"", text, delay_ms, err_name(err),
+                 note->text);
+        return delay_ms;
     }
     log_error("job_failed job=%s err=%s note=\"%s\"", text, err_name(err), note->text);
     work->question.reason = note->text;
     if (ask(&work->question, on_fail) != ERR_OK) {
         log_warn("fail_not_recorded job=%s note=\"%s\"", text, work->question.note.text);
-        return OUTCOME_LATER;
+        return RUNNER_RETRY_MS;
     }
     report(work, "failed", NULL, note->text);
-    return OUTCOME_DONE;
+    return 0;
 }
 
 static void take_in_hand(struct runner *runner, const struct digest *job)
@@ -365,7 +366,8 @@ static void take_in_hand(struct runner *runner, const struct digest *job)
     CHECK(pthread_mutex_unlock(&runner->lock) == 0);
 }
 
-static enum outcome handle(struct runner *runner, struct bus_message *message)
+/* Returns for how long the message is put off; 0: it is done with. */
+static uint32_t handle(struct runner *runner, struct bus_message *message)
 {
     struct work work = {.runner = runner, .message = message, .question = {.runner = runner}};
     struct bytes data = bus_message_data(message);
@@ -377,23 +379,22 @@ static enum outcome handle(struct runner *runner, struct bus_message *message)
     openledger__v1__train_job__free_unpacked(order, NULL);
     if (!ok) {
         log_warn("job_message_malformed size=%zu", data.size);
-        return OUTCOME_DONE;
+        return 0;
     }
     take_in_hand(runner, &work.question.job);
-    enum outcome outcome = OUTCOME_DONE;
+    uint32_t delay_ms = 0;
     enum err err = ask(&work.question, on_claim);
     if (err != ERR_OK) {
-        bool later = temporary(err, bus_message_deliveries(message));
         log_info("job_not_claimed err=%s note=\"%s\"", err_name(err), work.question.note.text);
-        outcome = later ? OUTCOME_LATER : OUTCOME_DONE;
+        delay_ms = runner_delay_ms(err, bus_message_deliveries(message));
     } else if (!work.question.over) {
         struct note note = {""};
         err = do_job(&work, &note);
-        outcome = settle(&work, err, &note);
+        delay_ms = settle(&work, err, &note);
     }
     lineage_plan_deinit(&work.question.plan);
     take_in_hand(runner, NULL);
-    return outcome;
+    return delay_ms;
 }
 
 /* ---- the thread --------------------------------------------------------------------------------- */
@@ -419,10 +420,11 @@ static void body(void *argument)
             }
             continue;
         }
-        if (handle(runner, message) == OUTCOME_DONE) {
+        uint32_t delay_ms = handle(runner, message);
+        if (delay_ms == 0) {
             bus_ack(message);
         } else {
-            bus_nak(message, RUNNER_RETRY_MS);
+            bus_nak(message, delay_ms);
         }
         bus_message_destroy(message);
     }

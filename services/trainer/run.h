@@ -9,6 +9,7 @@
 #include "services/trainer/jobs.h"
 
 #define RUNNER_RETRY_MS 2000     /* before a job that could not be done now is looked at again */
+#define RUNNER_DISK_MS 30000     /* the same, when this machine's disk is why */
 #define RUNNER_ATTEMPTS_MAX 30   /* for a blob that does not come; then the job fails */
 #define RUNNER_REPORT_MS 100     /* between two progress events */
 #define RUNNER_HEARTBEAT_MS 5000 /* between two signs of life to the queue */
@@ -19,6 +20,10 @@ MUST_USE enum err runner_create(const struct jobs_options *options, struct runne
                                 struct note *note);
 /* Waits for the job in hand to stop at its next step. NULL is fine. */
 void runner_destroy(struct runner *runner);
+
+/* How long a job that came to this error waits before it is looked at again: 0: never, it fails for good.
+ * deliveries: how often the queue gave it, from 1. */
+uint32_t runner_delay_ms(enum err err, uint64_t deliveries);
 
 /* Is this the job in hand? Any thread. */
 bool runner_has(struct runner *runner, const struct digest *job);

@@ -17,12 +17,18 @@ static enum err path_of(const struct trainer_store *store, const struct digest *
     return file_path(out, "%s/%s", store->folder, text + sizeof DIGEST_PREFIX - 1);
 }
 
+enum err trainer_store_refused(enum err err)
+{
+    return err == ERR_LIMIT || err == ERR_DENIED ? ERR_IO : err;
+}
+
 enum err trainer_store_save(const struct trainer_store *store, const struct digest *job,
                             struct bytes checkpoint, struct note *note)
 {
     char path[FILE_PATH_SIZE];
     enum err err = path_of(store, job, path);
-    return err != ERR_OK ? err : file_write_atomic(path, checkpoint, 0600, note);
+    return err != ERR_OK ? err
+                         : trainer_store_refused(file_write_atomic(path, checkpoint, 0600, note));
 }
 
 enum err trainer_store_load(const struct trainer_store *store, const struct digest *job,

@@ -5,15 +5,19 @@
 #include "services/trainer/trainer.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "kernels/kernels.h"
 #include "openledger/v1/objects.pb-c.h"
+#include "services/trainer/run.h"
 #include "shared/merkle/merkle.h"
 #include "shared/platform/file.h"
 #include "shared/platform/pool.h"
+#include "tests/harness/folder.h"
 #include "tests/harness/seed.h"
 
 enum { ROWS = 10, ROW_TOKENS = 24, STEPS = 9, BATCH = 4 };
@@ -276,6 +280,70 @@ START_TEST(test_settings_have_bounds)
 }
 END_TEST
 
+static struct trainer_store store;
+
+static enum err on_save_to_disk(void *context, struct bytes checkpoint, struct note *note)
+{
+    const struct digest *job = context;
+    return trainer_store_save(&store, job, checkpoint, note);
+}
+
+/* A full disk is the machine's fault: the job is not failed, waits longer than for a peer, and goes on to
+ * the same bytes once there is room, from the checkpoint that fitted last. */
+START_TEST(test_a_full_disk_puts_a_job_off)
+{
+    struct trainer_job job = make_job();
+    struct trainer_hooks hooks = {.context = &job.id, .save = on_save_to_disk, .save_every = 2};
+    struct trainer_output whole;
+    struct trainer_output out;
+    struct buf kept;
+    struct note note = {""};
+    test_folder_make();
+    run_whole(&whole);
+    buf_init(&kept, TRAINER_CHECKPOINT_MAX);
+    ck_assert_int_eq(trainer_store_init(&store, test_folder, &note), ERR_OK);
+    struct rlimit limit = {.rlim_cur = 1000, .rlim_max = RLIM_INFINITY};
+    (void)signal(SIGXFSZ, SIG_IGN); /* as a full disk */
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    enum err err = trainer_run(&job, (struct bytes){0}, &parallel_serial, &hooks, &out, &note);
+    limit.rlim_cur = RLIM_INFINITY;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_int_eq(err, ERR_IO);
+    ck_assert_msg(strstr(note.text, store.folder) != NULL, "%s", note.text);
+    ck_assert_uint_eq(runner_delay_ms(err, UINT64_MAX), RUNNER_DISK_MS);
+    ck_assert_int_eq(trainer_store_load(&store, &job.id, &kept, &note), ERR_NOT_FOUND);
+    ck_assert_int_eq(trainer_run(&job, (struct bytes){0}, &parallel_serial, &hooks, &out, &note),
+                     ERR_OK);
+    ck_assert_int_eq(trainer_store_load(&store, &job.id, &kept, &note), ERR_OK);
+    ck_assert(bytes_equal(buf_bytes(&whole.adapter), buf_bytes(&out.adapter)));
+    buf_deinit(&kept);
+    trainer_output_deinit(&whole);
+    trainer_output_deinit(&out);
+    test_folder_remove();
+}
+END_TEST
+
+/* Which errors put a job off, for how long, and which fail it. */
+START_TEST(test_what_fails_a_job)
+{
+    static const enum err later[] = {ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_CANCELLED, ERR_NO_MEMORY,
+                                     ERR_CONFLICT};
+    static const enum err never[] = {ERR_INVALID, ERR_RANGE, ERR_LIMIT, ERR_DENIED, ERR_CORRUPT};
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        ck_assert_uint_eq(runner_delay_ms(later[i], UINT64_MAX), RUNNER_RETRY_MS);
+    }
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) {
+        ck_assert_uint_eq(runner_delay_ms(never[i], 1), 0);
+    }
+    ck_assert_uint_eq(runner_delay_ms(ERR_NOT_FOUND, RUNNER_ATTEMPTS_MAX - 1), RUNNER_RETRY_MS);
+    ck_assert_uint_eq(runner_delay_ms(ERR_NOT_FOUND, RUNNER_ATTEMPTS_MAX), 0);
+    ck_assert_int_eq(trainer_store_refused(ERR_LIMIT), ERR_IO);  /* full */
+    ck_assert_int_eq(trainer_store_refused(ERR_DENIED), ERR_IO); /* read-only */
+    ck_assert_int_eq(trainer_store_refused(ERR_OK), ERR_OK);
+    ck_assert_int_eq(trainer_store_refused(ERR_NO_MEMORY), ERR_NO_MEMORY);
+}
+END_TEST
+
 int main(void)
 {
     if (!load_base()) {
@@ -292,6 +360,8 @@ int main(void)
     tcase_add_test(tcase, test_damaged_checkpoints_are_refused);
     tcase_add_test(tcase, test_settings_have_bounds);
     tcase_add_test(tcase, test_backend_is_named);
+    tcase_add_test(tcase, test_a_full_disk_puts_a_job_off);
+    tcase_add_test(tcase, test_what_fails_a_job);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
