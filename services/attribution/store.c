@@ -121,6 +121,18 @@ enum err attribution_store_known(struct attribution_store *store, const struct d
     return err;
 }
 
+static enum err pending_copy(const struct digest *receipt, struct bytes set,
+                             struct attribution_pending *out)
+{
+    uint8_t *copy = malloc(set.size + 1);
+    if (copy == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    memcpy(copy, set.data, set.size);
+    *out = (struct attribution_pending){.receipt = *receipt, .set = copy, .size = set.size};
+    return ERR_OK;
+}
+
 /* Appends the pending sets of one side of `after` to out: those behind it, or up to it. */
 static enum err pending_side(struct store_txn *txn, const struct digest *after, bool behind,
                              uint32_t max, struct attribution_pending *out, uint32_t *count,
@@ -131,29 +143,17 @@ static enum err pending_side(struct store_txn *txn, const struct digest *after, 
     enum err err = store_cursor_open(txn, TABLE_PENDING, first, false, &cursor, note);
     while (err == ERR_OK && *count < max) {
         struct bytes key;
-        struct bytes value;
-        struct attribution_pending *next = &out[*count];
-        err = store_cursor_next(cursor, &key, &value, note);
-        if (err == ERR_OK) {
-            err = digest_from_bytes(key, &next->receipt);
-        }
-        if (err != ERR_OK) {
-            break;
-        }
-        int order = memcmp(next->receipt.bytes, after->bytes, DIGEST_SIZE);
-        if (behind && order == 0) {
-            continue;
-        }
+        struct bytes set;
+        struct digest receipt;
+        err = store_cursor_next(cursor, &key, &set, note);
+        err = err ? err : digest_from_bytes(key, &receipt);
+        int order = err ? 0 : memcmp(receipt.bytes, after->bytes, DIGEST_SIZE);
         if (!behind && order > 0) {
             break;
         }
-        next->set = malloc(value.size + 1);
-        if (next->set == NULL) {
-            err = ERR_NO_MEMORY;
-        } else {
-            memcpy(next->set, value.data, value.size);
-            next->size = value.size;
-            ++*count;
+        if (err == ERR_OK && (!behind || order > 0)) {
+            err = pending_copy(&receipt, set, &out[*count]);
+            *count += err == ERR_OK;
         }
     }
     store_cursor_close(cursor);

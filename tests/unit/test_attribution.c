@@ -204,8 +204,8 @@ START_TEST(test_sets_that_cannot_go_out_hold_up_nobody)
     struct digest after = {{0}};
     uint32_t looks = 0;
     uint32_t ready_count = 0;
-    for (uint8_t i = 1; i <= STUCK + 1; i++) {
-        add_answer(i);
+    for (uint32_t i = 1; i <= STUCK + 1; i++) {
+        add_answer((uint8_t)i);
     }
     while (ready_count == 0) {
         enum attribution_standing standings[LOOK];
