@@ -133,15 +133,20 @@ static enum err pending_copy(const struct digest *receipt, struct bytes set,
     return ERR_OK;
 }
 
-/* Appends the pending sets of one side of `after` to out: those behind it, or up to it. */
+/* Where pending sets are copied to: the caller's array, with room for max. */
+struct pending_list {
+    struct attribution_pending *items;
+    uint32_t max, count;
+};
+
+/* Appends the pending sets of one side of `after` to list: those behind it, or up to it. */
 static enum err pending_side(struct store_txn *txn, const struct digest *after, bool behind,
-                             uint32_t max, struct attribution_pending *out, uint32_t *count,
-                             struct note *note)
+                             struct pending_list *list, struct note *note)
 {
     struct store_cursor *cursor = NULL;
     struct bytes first = behind ? key_of(after) : (struct bytes){.size = 0};
     enum err err = store_cursor_open(txn, TABLE_PENDING, first, false, &cursor, note);
-    while (err == ERR_OK && *count < max) {
+    while (err == ERR_OK && list->count < list->max) {
         struct bytes key;
         struct bytes set;
         struct digest receipt;
@@ -152,8 +157,8 @@ static enum err pending_side(struct store_txn *txn, const struct digest *after, 
             break;
         }
         if (err == ERR_OK && (!behind || order > 0)) {
-            err = pending_copy(&receipt, set, &out[*count]);
-            *count += err == ERR_OK;
+            err = pending_copy(&receipt, set, &list->items[list->count]);
+            list->count += err == ERR_OK;
         }
     }
     store_cursor_close(cursor);
@@ -165,21 +170,21 @@ enum err attribution_store_pending(struct attribution_store *store, const struct
                                    uint32_t *out_count, struct note *note)
 {
     struct store_txn *txn = NULL;
-    uint32_t count = 0;
+    struct pending_list list = {.items = out, .max = max};
     enum err err = store_begin(store->db, STORE_READ, &txn, note);
     if (err != ERR_OK) {
         return err;
     }
-    err = pending_side(txn, after, true, max, out, &count, note);
+    err = pending_side(txn, after, true, &list, note);
     if (err == ERR_OK) {
-        err = pending_side(txn, after, false, max, out, &count, note);
+        err = pending_side(txn, after, false, &list, note);
     }
     store_abort(txn);
     if (err == ERR_OK) {
-        *out_count = count;
+        *out_count = list.count;
         return ERR_OK;
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < list.count; i++) {
         free(out[i].set);
     }
     return err;
