@@ -31,19 +31,22 @@ static enum err lacks(const struct settlement *settlement, const char *what, uin
 
 /* ---- state ---- */
 
-/* Entry index of the journal hashes to this? */
-static bool journal_has(struct settlement *settlement, uint64_t index, const struct digest *hash)
+/* Entry index of the journal hashes to this? An error is the disk's: then nobody knows. */
+static enum err journal_holds(struct settlement *settlement, uint64_t index,
+                              const struct digest *hash, bool *out_holds, struct note *note)
 {
     struct digest found;
     if (index == 0 || index > journal_count(settlement->journal)) {
-        return false;
+        *out_holds = false;
+        return ERR_OK;
     }
     buf_clear(&settlement->entry);
-    if (journal_read(settlement->journal, index - 1, &settlement->entry, NULL) != ERR_OK) {
-        return false;
+    enum err err = journal_read(settlement->journal, index - 1, &settlement->entry, note);
+    if (err == ERR_OK) {
+        ledger_entry_hash(buf_bytes(&settlement->entry), &found);
+        *out_holds = digest_equal(&found, hash);
     }
-    ledger_entry_hash(buf_bytes(&settlement->entry), &found);
-    return digest_equal(&found, hash);
+    return err;
 }
 
 /* Reads the headers of all blocks up to the snapshot's and compares the last with the state. */
@@ -90,16 +93,20 @@ enum err settlement_state_load(struct settlement *settlement, struct bytes genes
     struct ledger *restored = NULL;
     bool marked = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
                   digest_equal(&mark.chain_id, &head.chain_id);
-    if (marked && !journal_has(settlement, mark.index, &mark.entry_hash)) {
+    bool holds = true;
+    enum err read =
+        marked ? journal_holds(settlement, mark.index, &mark.entry_hash, &holds, note) : ERR_OK;
+    if (read != ERR_OK || !holds) {
         buf_deinit(&snapshot);
-        return lacks(settlement, "entries", mark.index, note);
+        return read ? read : lacks(settlement, "entries", mark.index, note);
     }
     bool fits = marked && settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
                 ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
     if (fits) {
         ledger_head(restored, &head);
-        fits = head.index <= mark.index && journal_has(settlement, head.index, &head.entry_hash) &&
-               headers_load(settlement, restored) == ERR_OK;
+        fits = head.index <= mark.index &&
+               journal_holds(settlement, head.index, &head.entry_hash, &holds, NULL) == ERR_OK &&
+               holds && headers_load(settlement, restored) == ERR_OK;
     }
     buf_deinit(&snapshot);
     if (!fits) {
