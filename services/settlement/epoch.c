@@ -134,8 +134,8 @@ static void count_copies(struct epoch *epoch, uint64_t now_ms, struct epoch_acti
 
 uint64_t epoch_ask_round(struct epoch *epoch, uint64_t now_ms, struct epoch_actions *out)
 {
+    epoch->round++;
     if (epoch->role == EPOCH_LEADING) {
-        epoch->round++;
         append_to_all(epoch, now_ms, UINT64_MAX, out);
     }
     return epoch->round;

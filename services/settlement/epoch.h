@@ -150,7 +150,8 @@ void epoch_claimed(struct epoch *epoch, uint64_t now_ms, uint64_t number, struct
 void epoch_offer(struct epoch *epoch, uint64_t now_ms, uint64_t count, struct epoch_actions *out);
 /* LEADING: entries up to count are on our disk. */
 void epoch_synced(struct epoch *epoch, uint64_t now_ms, uint64_t count, struct epoch_actions *out);
-/* LEADING: asks all whether we still lead. Returns the round's number, for epoch_confirmed(). */
+/* Asks all whether we still lead. Returns the round's number, 1 or more, for epoch_confirmed(): it never is when
+ * we do not lead any more. */
 uint64_t epoch_ask_round(struct epoch *epoch, uint64_t now_ms, struct epoch_actions *out);
 /* LEADING, and a majority of full members has answered that round or a later one: when it was asked no
  * other replica had begun a higher epoch (Raft, Ongaro 2014, section 6.4: ReadIndex). */

@@ -203,6 +203,9 @@ START_TEST(a_round_is_confirmed_by_who_answers_it_or_a_later_one)
     ask.epoch = 9;
     hear(&ask, true);
     ck_assert(!epoch_confirmed(&epoch, first)); /* deposed */
+    actions.count = 0;
+    ck_assert(!epoch_confirmed(&epoch, epoch_ask_round(&epoch, ++now_ms, &actions)));
+    ck_assert_uint_eq(actions.count, 0);
 }
 END_TEST
 
