@@ -58,6 +58,13 @@ START_TEST(every_history_keeps_every_promise)
 }
 END_TEST
 
+/* In this one a replica starts on a disk that cannot read the entry that its index names: that is not a lost one. */
+START_TEST(an_entry_that_cannot_be_read_is_not_missing)
+{
+    (void)histories(7199, 1);
+}
+END_TEST
+
 /* In this one a newcomer's disk fails between its admission and the first final entries. */
 START_TEST(a_newcomer_whose_disk_fails_goes_on)
 {
@@ -175,6 +182,7 @@ int main(void)
     tcase_set_timeout(tests, 400);
     tcase_add_test(tests, every_history_keeps_every_promise);
     tcase_add_test(tests, a_sequencer_that_was_left_behind_refuses_nothing);
+    tcase_add_test(tests, an_entry_that_cannot_be_read_is_not_missing);
     tcase_add_test(tests, a_newcomer_whose_disk_fails_goes_on);
     tcase_add_test(tests, one_seed_is_one_history);
     tcase_add_test(tests, a_promise_on_disk_is_whole_or_refused);
