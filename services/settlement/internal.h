@@ -71,6 +71,6 @@ void settlement_vouch_read(struct settlement *settlement);
 /* After each entry of the start's replay: ERR_CORRUPT (and vouched.refuted) where the checkpoint's last block ends
  * and the replay's root is not the checkpoint's. */
 MUST_USE enum err settlement_vouch_check(struct settlement *settlement, struct note *note);
-/* After the start's replay: do the journal's blocks lead to our last checkpoint? ERR_CORRUPT: they do not, or end before it
- * (of a replica only the former: not all of its journal is replayed). */
+/* After the start's replay: do the journal's blocks lead to our last checkpoint? ERR_CORRUPT: they do not, or
+ * end before it (of a replica only the former: not all of its journal is replayed). */
 MUST_USE enum err settlement_lost_check(const struct settlement *settlement, struct note *note);

@@ -46,7 +46,8 @@ MUST_USE enum err blob_file_put(struct blob_store *store, const char *path,
 void blob_file_deinit(struct blob_file *file); /* a zeroed one is fine */
 
 /* The file's bytes, checked; file_map_close() them. ERR_NOT_FOUND, ERR_CORRUPT: the note names the chunk.
- * ERR_IO: no room for the copy (the machine's fault, not the file's); what is there stays, and the next call goes on. ERR_CANCELLED. */
+ * ERR_IO: no room for the copy (the machine's fault, not the file's); what is there stays, and the next
+ * call goes on. ERR_CANCELLED. */
 MUST_USE enum err blob_file_map(struct blob_store *store, const struct blob_file *file,
                                 struct blob_progress *progress, struct file_map *out,
                                 struct note *note);

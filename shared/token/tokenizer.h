@@ -82,8 +82,8 @@ struct bytes lm_tokenizer_piece(const struct lm_tokenizer *tokenizer, uint32_t i
 
 /* Appends the ids of text (UTF-8) to out. special: spellings of special tokens in the text become
  * those tokens; false for anything a user wrote. ERR_INVALID: not UTF-8, or a character without tokens.
- * ERR_LIMIT: text, a piece of it or ids over their bounds, or the pattern needs too many steps. On error out is as
- * before. */
+ * ERR_LIMIT: text, a piece of it or ids over their bounds, or the pattern needs too many steps. On error
+ * out is as before. */
 MUST_USE enum err lm_tokenizer_encode(const struct lm_tokenizer *tokenizer, struct bytes text,
                                       bool special, struct lm_ids *out, struct note *note);
 
