@@ -26,7 +26,11 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmis
   -Wdouble-promotion -Wimplicit-fallthrough -Wswitch-enum -Wpointer-arith -Wdate-time -Werror
 # protobuf-c's INIT macros cast const away; clang, unlike gcc, blames the file that uses them.
 WARN += $(if $(findstring clang,$(CC)),-Wno-cast-qual)
-HARDEN := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection
+# The machine the compiler makes code for: x86_64 and aarch64 have kernels of their own, others run the scalar ones.
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+HARDEN_x86_64 := -fcf-protection
+HARDEN_aarch64 := -mbranch-protection=standard
+HARDEN := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection $(HARDEN_$(MACHINE))
 FLAGS_debug := -O1 $(HARDEN)
 FLAGS_release := -O2 $(HARDEN)
 FLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -66,14 +70,18 @@ $(CUDA_AWARE): Makefile
 endif
 LIBS_check := -lcheck -lsubunit -lrt
 
-# What the library cannot find by itself: CUDA, and wider instructions than the x86-64 baseline.
+# Instructions beyond the machine's baseline. A file of another machine compiles to nothing.
 FLAGS_avx2 := -mavx2 -mfma -mf16c
 FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw
 cpu_objects = $(addsuffix /kernels/cpu/$(1).o,$(BUILD) build/fuzz build/simt)
+ifeq ($(MACHINE),x86_64)
 $(call cpu_objects,avx2): EXTRA := $(FLAGS_avx2)
 $(call cpu_objects,avx512): EXTRA := $(FLAGS_avx512)
 $(call cpu_objects,vnni): EXTRA := $(FLAGS_avx512) -mavx512vnni
 $(call cpu_objects,amx): EXTRA := $(FLAGS_avx512) -mamx-tile -mamx-int8
+else ifeq ($(MACHINE),aarch64)
+$(call cpu_objects,dotprod): EXTRA := -march=armv8.2-a+dotprod
+endif
 
 PROTO := $(sort $(wildcard proto/openledger/v1/*.proto))
 PROTO_C := $(PROTO:proto/%.proto=$(GEN)/%.pb-c.c)
