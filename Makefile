@@ -193,8 +193,9 @@ $(BUILD)/$(1:%.c=%): $(BUILD)/$(1:%.c=%.o) $(call obj,$(call service_of,$(subst 
 	$(Q)$$(CC) $$(LDFLAGS) $$^ $$(LIBS_check) $$(LIBS) -o $$@
 endef
 $(foreach t,$(UNIT) $(INTEGRATION),$(eval $(call test_rules,$(t))))
+# Sanitizers slow some tests more than tenfold.
 $(BUILD)/tests/unit/%.ok: $(BUILD)/tests/unit/%
-	$(Q)$< > $<.log 2>&1 && tail -1 $<.log | sed 's/^/  /' || { cat $<.log; false; }
+	$(Q)CK_TIMEOUT_MULTIPLIER=$(if $(filter asan tsan,$(MODE)),20,1) $< > $<.log 2>&1 && tail -1 $<.log | sed 's/^/  /' || { cat $<.log; false; }
 	@touch $@
 
 # The simulator: settlement's own files, but for its main, on simulated disks, bus and clocks.

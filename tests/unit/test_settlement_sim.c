@@ -80,6 +80,13 @@ START_TEST(a_sequencer_that_was_left_behind_refuses_nothing)
 }
 END_TEST
 
+/* In this one a sequencer that is cut off is asked again for what it had answered before: the same answer. */
+START_TEST(an_answer_may_be_told_again)
+{
+    (void)histories(5594, 1);
+}
+END_TEST
+
 START_TEST(one_seed_is_one_history)
 {
     static struct work work;
@@ -182,6 +189,7 @@ int main(void)
     tcase_set_timeout(tests, 400);
     tcase_add_test(tests, every_history_keeps_every_promise);
     tcase_add_test(tests, a_sequencer_that_was_left_behind_refuses_nothing);
+    tcase_add_test(tests, an_answer_may_be_told_again);
     tcase_add_test(tests, an_entry_that_cannot_be_read_is_not_missing);
     tcase_add_test(tests, a_newcomer_whose_disk_fails_goes_on);
     tcase_add_test(tests, one_seed_is_one_history);
