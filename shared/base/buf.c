@@ -241,6 +241,7 @@ static enum err take_int(struct bytes *in, size_t size, bool big, uint64_t *out)
     return ERR_OK;
 }
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a type */
 #define TAKE_INT(name, type, big)                                                                  \
     enum err name(struct bytes *in, type *out)                                                     \
     {                                                                                              \

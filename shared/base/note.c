@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum err note_set(struct note *note, enum err err, const char *format, ...)
+enum err(note_set)(struct note *note, enum err err, const char *format, ...)
 {
     if (note != NULL) {
         va_list args;
@@ -15,7 +15,7 @@ enum err note_set(struct note *note, enum err err, const char *format, ...)
     return err;
 }
 
-enum err note_wrap(struct note *note, enum err err, const char *format, ...)
+enum err(note_wrap)(struct note *note, enum err err, const char *format, ...)
 {
     if (note != NULL) {
         struct note old = *note;
