@@ -84,27 +84,32 @@ static void scalar_quantize(size_t k, const float *x, int8_t *codes, float *scal
     }
 }
 
+/* The chain of one output of the int8 product, continued from sum. */
+static float scalar_dot_int8(const struct kernels_gemm_int8 *gemm, size_t i, size_t j, float sum)
+{
+    const size_t blocks = kernels_quant_blocks(gemm->k);
+    for (size_t b = 0; b < blocks; b++) {
+        const size_t w = j / 16 * blocks + b; /* block of 16 rows of W */
+        const int8_t *x_codes = gemm->x_codes + (i * blocks + b) * KERNELS_QUANT;
+        const int8_t *w_codes = gemm->w_codes + w * 16 * KERNELS_QUANT + j % 16 * 4;
+        int32_t dot = 0;
+        for (size_t t = 0; t < KERNELS_QUANT; t++) {
+            dot += x_codes[t] * w_codes[t / 4 * 64 + t % 4];
+        }
+        float scale;
+        kernels_from_f16(1, &gemm->w_scales[w * 16 + j % 16], &scale);
+        sum = fmaf((float)dot, scale * gemm->x_scales[i * blocks + b], sum);
+    }
+    return sum;
+}
+
 static void scalar_gemm_int8(const struct kernels_gemm_int8 *gemm, struct kernels_range rows,
                              struct kernels_range columns)
 {
-    const size_t blocks = kernels_quant_blocks(gemm->k);
     for (size_t i = rows.begin; i < rows.end; i++) {
         for (size_t j = columns.begin; j < columns.end; j++) {
             float *c = gemm->c + i * gemm->c_stride + j;
-            float sum = gemm->accumulate ? *c : 0.0F;
-            for (size_t b = 0; b < blocks; b++) {
-                const size_t w = j / 16 * blocks + b; /* block of 16 rows of W */
-                const int8_t *x_codes = gemm->x_codes + (i * blocks + b) * KERNELS_QUANT;
-                const int8_t *w_codes = gemm->w_codes + w * 16 * KERNELS_QUANT + j % 16 * 4;
-                int32_t dot = 0;
-                for (size_t t = 0; t < KERNELS_QUANT; t++) {
-                    dot += x_codes[t] * w_codes[t / 4 * 64 + t % 4];
-                }
-                float scale;
-                kernels_from_f16(1, &gemm->w_scales[w * 16 + j % 16], &scale);
-                sum = fmaf((float)dot, scale * gemm->x_scales[i * blocks + b], sum);
-            }
-            *c = sum;
+            *c = scalar_dot_int8(gemm, i, j, gemm->accumulate ? *c : 0.0F);
         }
     }
 }
