@@ -141,11 +141,11 @@ enum err rule_complete_recovery(struct step *step, const Openledger__V1__Complet
         return note_set(step->note, ERR_DENIED, "fewer than %u guardians approve this key",
                         found->threshold);
     }
-    if (step->time_ms < since_ms + found->delay_ms) {
+    const uint64_t from_ms = since_ms + found->delay_ms;
+    if (step->time_ms < from_ms) {
         return note_set(step->note, ERR_CONFLICT,
                         "the recovery can be completed from %llu ms, log time is %llu",
-                        (unsigned long long)(since_ms + found->delay_ms),
-                        (unsigned long long)step->time_ms);
+                        (unsigned long long)from_ms, (unsigned long long)step->time_ms);
     }
     approvals_clear(state_edit(step->state, found));
     key_replace(step, account, &key);
