@@ -121,17 +121,8 @@ static enum err rehash_words(struct lm_bpe *bpe)
     return ERR_OK;
 }
 
-static enum err count_word(void *argument, struct bytes text)
+static enum err count_piece(struct lm_bpe *bpe, struct bytes text)
 {
-    struct lm_bpe *bpe = argument;
-    while (text.size > LM_BPE_WORD_MAX) {
-        struct bytes part = {text.data, LM_BPE_WORD_MAX};
-        enum err err = count_word(bpe, part);
-        if (err != ERR_OK) {
-            return err;
-        }
-        text = (struct bytes){text.data + part.size, text.size - part.size};
-    }
     if (bpe->word_count * 2 >= bpe->word_slot_count) {
         enum err err = rehash_words(bpe);
         if (err != ERR_OK) {
@@ -164,6 +155,16 @@ static enum err count_word(void *argument, struct bytes text)
     bpe->pool_size += text.size;
     bpe->word_slots[slot] = (uint32_t)++bpe->word_count;
     return ERR_OK;
+}
+
+static enum err count_word(void *argument, struct bytes text)
+{
+    enum err err = ERR_OK;
+    while (err == ERR_OK && text.size > LM_BPE_WORD_MAX) {
+        err = count_piece(argument, bytes_of(text.data, LM_BPE_WORD_MAX));
+        text = bytes_of(text.data + LM_BPE_WORD_MAX, text.size - LM_BPE_WORD_MAX);
+    }
+    return err != ERR_OK ? err : count_piece(argument, text);
 }
 
 enum err lm_bpe_add(struct lm_bpe *bpe, struct bytes text, struct note *note)
