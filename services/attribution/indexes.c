@@ -180,11 +180,16 @@ static enum err build(struct engine *engine, const struct lineage_adapter *origi
                       const struct lm_adapter *adapter, struct attrib_index **out,
                       struct digest *out_digest, struct buf *out_bytes, struct note *note)
 {
-    struct blob_store *blobs = service_blobs(engine->options.service);
+    const struct lineage_build what = {.blobs = service_blobs(engine->options.service),
+                                       .origin = origin,
+                                       .base = engine->base,
+                                       .adapter = adapter,
+                                       .parallel = pool_parallel(engine->pool),
+                                       .progress = on_rows,
+                                       .context = engine};
     struct attrib_index *index = NULL;
     set_building(engine, origin->name, "loading rows");
-    enum err err = lineage_index_build(blobs, origin, engine->base, adapter,
-                                       pool_parallel(engine->pool), on_rows, engine, &index, note);
+    enum err err = lineage_index_build(&what, &index, note);
     if (err == ERR_OK) {
         err = attrib_index_save(index, out_bytes);
         sha256(buf_bytes(out_bytes), out_digest);

@@ -394,9 +394,13 @@ static enum err rebuild(struct verify_shares *shares, const struct lineage_adapt
     struct buf bytes;
     struct digest digest;
     struct attrib_index *index = NULL;
+    const struct lineage_build build = {.blobs = shares->blobs,
+                                        .origin = origin,
+                                        .base = shares->base,
+                                        .adapter = adapter,
+                                        .parallel = pool_parallel(shares->pool)};
     buf_init(&bytes, ATTRIB_INDEX_MAX);
-    enum err err = lineage_index_build(shares->blobs, origin, shares->base, adapter,
-                                       pool_parallel(shares->pool), NULL, NULL, &index, note);
+    enum err err = lineage_index_build(&build, &index, note);
     if (err == ERR_OK) {
         err = attrib_index_save(index, &bytes);
     }

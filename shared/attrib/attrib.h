@@ -56,18 +56,26 @@ struct attrib_source {
 
 struct attrib_index;
 
-/* Called now and then while an index is built; may be NULL. False: stop, the build gives
- * ERR_CANCELLED. */
+/* Called now and then while an index is built. False: stop, the build gives ERR_CANCELLED. */
 typedef bool attrib_progress_fn(void *context, uint32_t rows_done, uint32_t row_count);
 
-/* Builds the index of an adapter: rows in the dataset version's order, 1..ATTRIB_ROWS_MAX of them.
+/* What an index is built from; all borrowed for the call. */
+struct attrib_build {
+    const struct lm_model *model;
+    const struct lm_adapter *adapter;
+    const struct attrib_row *rows; /* row_count of them, in the dataset version's order */
+    uint32_t row_count;            /* 1..ATTRIB_ROWS_MAX */
+    const struct attrib_source *source;
+    const struct parallel *parallel;
+    attrib_progress_fn *progress; /* may be NULL */
+    void *context;                /* progress's */
+};
+
+/* Builds the index of an adapter.
  * Costs a forward and a backward pass over all rows. ERR_LIMIT: the index would be larger than
  * ATTRIB_INDEX_MAX, or the rank above ATTRIB_RANK_MAX. ERR_INVALID: a non-finite number. */
-MUST_USE enum err attrib_index_build(const struct lm_model *model, const struct lm_adapter *adapter,
-                                     const struct attrib_row *rows, uint32_t row_count,
-                                     const struct attrib_source *source,
-                                     const struct parallel *parallel, attrib_progress_fn *progress,
-                                     void *context, struct attrib_index **out, struct note *note);
+MUST_USE enum err attrib_index_build(const struct attrib_build *build, struct attrib_index **out,
+                                     struct note *note);
 
 /* Accepts NULL. */
 void attrib_index_destroy(struct attrib_index *index);

@@ -266,10 +266,8 @@ static bool trains(const struct lm_example *example)
 }
 
 /* Raw vectors of all rows, and the second moments summed in row order. */
-static enum err project_rows(struct attrib_index *index, const struct lm_model *model,
-                             const struct lm_adapter *adapter, const struct parallel *parallel,
-                             attrib_progress_fn *progress, void *context, float *raw,
-                             double *factors, struct note *note)
+static enum err project_rows(struct attrib_index *index, const struct attrib_build *build,
+                             float *raw, double *factors, struct note *note)
 {
     const struct attrib_layout *layout = &index->layout;
     double *parts = calloc((size_t)ATTRIB_BATCH * layout->factor_count, sizeof *parts);
@@ -288,7 +286,8 @@ static enum err project_rows(struct attrib_index *index, const struct lm_model *
         if (count == 0) {
             break;
         }
-        err = attrib_project(layout, model, adapter, batch, count, parallel, vectors, parts, note);
+        err = attrib_project(layout, build->model, build->adapter, batch, count, build->parallel,
+                             vectors, parts, note);
         for (uint32_t i = 0; err == ERR_OK && i < count; i++) {
             memcpy(raw + (size_t)where[i] * layout->dimensions,
                    vectors + (size_t)i * layout->dimensions, layout->dimensions * sizeof *raw);
@@ -296,7 +295,8 @@ static enum err project_rows(struct attrib_index *index, const struct lm_model *
                 factors[f] += parts[(size_t)i * layout->factor_count + f];
             }
         }
-        if (err == ERR_OK && progress != NULL && !progress(context, row, index->row_count)) {
+        if (err == ERR_OK && build->progress != NULL &&
+            !build->progress(build->context, row, index->row_count)) {
             err =
                 note_set(note, ERR_CANCELLED, "stopped after %u of %u rows", row, index->row_count);
         }
@@ -335,10 +335,7 @@ static enum err check_rows(const struct attrib_row *rows, uint32_t row_count, ui
     return ERR_OK;
 }
 
-enum err attrib_index_build(const struct lm_model *model, const struct lm_adapter *adapter,
-                            const struct attrib_row *rows, uint32_t row_count,
-                            const struct attrib_source *source, const struct parallel *parallel,
-                            attrib_progress_fn *progress, void *context, struct attrib_index **out,
+enum err attrib_index_build(const struct attrib_build *build, struct attrib_index **out,
                             struct note *note)
 {
     struct attrib_index *index = calloc(1, sizeof *index);
@@ -347,33 +344,35 @@ enum err attrib_index_build(const struct lm_model *model, const struct lm_adapte
     }
     float *raw = NULL;
     double *factors = NULL;
-    index->source = *source;
-    index->config = *lm_model_config(model);
-    index->shape = *lm_adapter_get_config(adapter);
-    lm_model_digest(model, &index->model);
-    lm_adapter_digest(adapter, &index->adapter);
-    index->row_count = row_count;
-    enum err err = check_rows(rows, row_count, index->config.vocab, &index->token_count, note);
+    index->source = *build->source;
+    index->config = *lm_model_config(build->model);
+    index->shape = *lm_adapter_get_config(build->adapter);
+    lm_model_digest(build->model, &index->model);
+    lm_adapter_digest(build->adapter, &index->adapter);
+    index->row_count = build->row_count;
+    enum err err =
+        check_rows(build->rows, build->row_count, index->config.vocab, &index->token_count, note);
     if (err == ERR_OK) {
-        err = attrib_layout_init(&index->layout, &index->config, &index->shape, 0, row_count, note);
+        err = attrib_layout_init(&index->layout, &index->config, &index->shape, 0, build->row_count,
+                                 note);
     }
     if (err == ERR_OK) {
         err = attrib_index_allocate(index);
     }
     if (err == ERR_OK) {
-        copy_rows(index, rows);
+        copy_rows(index, build->rows);
         err = attrib_index_finish(index);
     }
     if (err == ERR_OK) {
-        raw = calloc((size_t)row_count * index->layout.dimensions, sizeof *raw);
+        raw = calloc((size_t)build->row_count * index->layout.dimensions, sizeof *raw);
         factors = calloc(index->layout.factor_count, sizeof *factors);
         err = raw != NULL && factors != NULL ? ERR_OK : ERR_NO_MEMORY;
     }
     if (err == ERR_OK) {
-        err = project_rows(index, model, adapter, parallel, progress, context, raw, factors, note);
+        err = project_rows(index, build, raw, factors, note);
     }
     if (err == ERR_OK) {
-        err = condition(index, raw, factors, parallel);
+        err = condition(index, raw, factors, build->parallel);
         if (err == ERR_INVALID) {
             (void)note_set(note, err, "gradients of the rows are not finite");
         }

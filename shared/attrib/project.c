@@ -237,6 +237,7 @@ static void project_trace(void *opaque, const struct lm_module_trace *trace)
     context->parallel->run(context->parallel->context, 2, project_side, &work);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the parameters of lm_adapter_traces, and where to */
 enum err attrib_project(const struct attrib_layout *layout, const struct lm_model *model,
                         const struct lm_adapter *adapter, const struct lm_example *examples,
                         uint32_t count, const struct parallel *parallel, float *out_raw,

@@ -35,17 +35,18 @@ void lineage_adapter_deinit(struct lineage_adapter *adapter)
     lineage_plan_deinit(&adapter->plan);
 }
 
-enum err lineage_index_build(struct blob_store *blobs, const struct lineage_adapter *origin,
-                             const struct lineage_base *base, const struct lm_adapter *adapter,
-                             const struct parallel *parallel, attrib_progress_fn *progress,
-                             void *context, struct attrib_index **out, struct note *note)
+enum err lineage_index_build(const struct lineage_build *build, struct attrib_index **out,
+                             struct note *note)
 {
+    const struct lineage_adapter *origin = build->origin;
+    const struct lineage_base *base = build->base;
     if (!digest_equal(&base->profile, &origin->model_profile)) {
         return note_set(note, ERR_INVALID,
                         "this program does not compute under the model's profile");
     }
     struct lineage_rows rows = {.count = 0};
-    enum err err = lineage_rows_load(blobs, &origin->plan, base, origin->context, &rows, note);
+    enum err err =
+        lineage_rows_load(build->blobs, &origin->plan, base, origin->context, &rows, note);
     if (err != ERR_OK) {
         return err;
     }
@@ -57,8 +58,15 @@ enum err lineage_index_build(struct blob_store *blobs, const struct lineage_adap
     }
     if (err == ERR_OK) {
         struct attrib_source source = {.dataset_root = origin->plan.root, .profile = base->profile};
-        err = attrib_index_build(base->model, adapter, list, rows.count, &source, parallel,
-                                 progress, context, out, note);
+        const struct attrib_build index = {.model = base->model,
+                                           .adapter = build->adapter,
+                                           .rows = list,
+                                           .row_count = rows.count,
+                                           .source = &source,
+                                           .parallel = build->parallel,
+                                           .progress = build->progress,
+                                           .context = build->context};
+        err = attrib_index_build(&index, out, note);
     }
     free(list);
     lineage_rows_deinit(&rows);

@@ -29,14 +29,21 @@ MUST_USE enum err lineage_adapter_init(const struct ledger *ledger, const char *
                                        struct lineage_adapter *out, struct note *note);
 void lineage_adapter_deinit(struct lineage_adapter *adapter); /* a zeroed one is fine */
 
+/* What an adapter's index is built from; all borrowed for the call. */
+struct lineage_build {
+    struct blob_store *blobs;
+    const struct lineage_adapter *origin;
+    const struct lineage_base *base;
+    const struct lm_adapter *adapter;
+    const struct parallel *parallel;
+    attrib_progress_fn *progress; /* may be NULL */
+    void *context;                /* progress's */
+};
+
 /* Builds the index of an adapter from its objects. Errors as lineage_rows_load and
  * attrib_index_build. */
-MUST_USE enum err lineage_index_build(struct blob_store *blobs,
-                                      const struct lineage_adapter *origin,
-                                      const struct lineage_base *base,
-                                      const struct lm_adapter *adapter,
-                                      const struct parallel *parallel, attrib_progress_fn *progress,
-                                      void *context, struct attrib_index **out, struct note *note);
+MUST_USE enum err lineage_index_build(const struct lineage_build *build, struct attrib_index **out,
+                                      struct note *note);
 
 /* Does this opening open this receipt: adapter, token counts, both commitments? ERR_INVALID says what
  * does not fit. */

@@ -124,7 +124,9 @@ static void serve(const struct lineage_base *base, const struct digest *grant, u
                   bool honest, struct answer *out)
 {
     struct digest grant_copy = *grant;
-    struct digest prompt_commitment, answer_commitment, head_id;
+    struct digest prompt_commitment;
+    struct digest answer_commitment;
+    struct digest head_id;
     uint8_t request_id[16] = {(uint8_t)number};
     lm_ids_init(&out->prompt, 1000);
     lm_ids_init(&out->ids, 1000);
@@ -138,7 +140,8 @@ static void serve(const struct lineage_base *base, const struct digest *grant, u
                              &prompt_commitment);
     ledger_answer_commitment(&out->salts[1], out->ids.items, out->ids.count, &answer_commitment);
     char fee[AMOUNT_TEXT_SIZE];
-    struct amount amount, prices[2];
+    struct amount amount;
+    struct amount prices[2];
     accepted(amount_parse("0.001", &prices[0]));
     accepted(amount_parse("0.002", &prices[1]));
     accepted(ledger_fee(prices[0], prices[1], (uint32_t)out->prompt.count, (uint32_t)out->ids.count,
@@ -160,7 +163,8 @@ static void serve(const struct lineage_base *base, const struct digest *grant, u
     receipt.opened_ms = clock_real_ms();
     receipt.finished_ms = receipt.opened_ms;
     receipt.finish_reason = text("stop");
-    struct buf bytes, batch_bytes;
+    struct buf bytes;
+    struct buf batch_bytes;
     buf_init(&bytes, 1U << 16);
     buf_init(&batch_bytes, 1U << 16);
     accepted(ledger_pack(&receipt.base, &bytes));
@@ -225,12 +229,17 @@ static void check_derived(const struct lineage_base *base, const struct answer *
     struct lm_adapter *adapter;
     struct attrib_index *index;
     struct attrib_result result;
-    struct buf bytes, set;
+    struct buf bytes;
+    struct buf set;
     struct digest digest;
     accepted(lineage_adapter_init(follow_ledger(follow), "adapter", &origin, &note));
     accepted(lineage_adapter_load(blobs, base, &origin.content, &adapter, &note));
-    accepted(lineage_index_build(blobs, &origin, base, adapter, &parallel_serial, NULL, NULL,
-                                 &index, &note));
+    const struct lineage_build build = {.blobs = blobs,
+                                        .origin = &origin,
+                                        .base = base,
+                                        .adapter = adapter,
+                                        .parallel = &parallel_serial};
+    accepted(lineage_index_build(&build, &index, &note));
     buf_init(&bytes, ATTRIB_INDEX_MAX);
     buf_init(&set, LINEAGE_SHARE_SET_MAX);
     accepted(attrib_index_save(index, &bytes));
@@ -289,7 +298,8 @@ static void declare_openings(void)
 /* Writes the payer's opening of an answer where `openledger verify` looks for them. */
 static void publish_opening(const struct answer *answer, const char *name)
 {
-    char path[FILE_PATH_SIZE], suffix[64];
+    char path[FILE_PATH_SIZE];
+    char suffix[64];
     struct buf data;
     Openledger__V1__AnswerFinished *message =
         openledger__v1__answer_finished__unpack(NULL, answer->message.size, answer->message.data);
@@ -305,8 +315,12 @@ static void publish_opening(const struct answer *answer, const char *name)
 /* Runs `openledger verify` over the files alone; its exit code, and what it said. */
 static int verify(struct buf *out)
 {
-    char self[FILE_PATH_SIZE], program[FILE_PATH_SIZE], log[FILE_PATH_SIZE];
-    char blob_dir[FILE_PATH_SIZE], genesis[FILE_PATH_SIZE], openings[FILE_PATH_SIZE];
+    char self[FILE_PATH_SIZE];
+    char program[FILE_PATH_SIZE];
+    char log[FILE_PATH_SIZE];
+    char blob_dir[FILE_PATH_SIZE];
+    char genesis[FILE_PATH_SIZE];
+    char openings[FILE_PATH_SIZE];
     char said[FILE_PATH_SIZE];
     struct process *process;
     int code = -1;
@@ -344,7 +358,8 @@ static void lie(const struct answer *answer)
     set.shares = list;
     set.n_shares = 1;
     set.index = field(&index);
-    struct buf bytes, batch_bytes;
+    struct buf bytes;
+    struct buf batch_bytes;
     struct digest digest;
     struct ledger_head head;
     buf_init(&bytes, 1U << 16);

@@ -108,8 +108,13 @@ static struct attrib_index *build(const struct parallel *parallel)
     struct attrib_index *index = NULL;
     struct attrib_source source = {.dataset_root = {{1}}, .profile = {{2}}};
     struct note note = {""};
-    enum err err = attrib_index_build(model, adapter, rows, ROWS, &source, parallel, NULL, NULL,
-                                      &index, &note);
+    const struct attrib_build build = {.model = model,
+                                       .adapter = adapter,
+                                       .rows = rows,
+                                       .row_count = ROWS,
+                                       .source = &source,
+                                       .parallel = parallel};
+    enum err err = attrib_index_build(&build, &index, &note);
     must(err == ERR_OK, &note);
     return index;
 }
