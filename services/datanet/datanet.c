@@ -113,7 +113,7 @@ static enum err index_one(struct datanet *datanet, struct net *net,
         return err;
     }
     struct buf text;
-    buf_init(&text, 2 * LEDGER_ROW_SIZE_MAX);
+    buf_init(&text, 2UL * LEDGER_ROW_SIZE_MAX);
     for (size_t i = 0; i < rows->n_rows && err == ERR_OK; i++) {
         buf_clear(&text);
         err = lineage_row_check(ledger_bytes(rows->rows[i]->data), &text, note);
@@ -172,7 +172,7 @@ static enum err find(const struct net *net, const struct ledger *ledger,
     struct dedupe_filter filter = {.counts = filter_counts, .context = &context};
     struct dedupe_row place = {.priority = contribution->index, .row = row};
     struct buf text;
-    buf_init(&text, 2 * LEDGER_ROW_SIZE_MAX);
+    buf_init(&text, 2UL * LEDGER_ROW_SIZE_MAX);
     enum err err = lineage_row_check(ledger_bytes(rows->rows[row]->data), &text, NULL);
     err =
         err != ERR_OK ? err : dedupe_find(net->dedupe, place, buf_bytes(&text), filter, out_result);
@@ -406,8 +406,10 @@ static enum err draft_fill(struct draft *draft, struct datanet *datanet, const s
     if (err == ERR_OK && draft->manifest.n_row_index == 0) {
         err = note_set(note, ERR_NOT_FOUND, "datanet '%s' has no accepted rows", net->name);
     }
-    qsort(draft->contributors, draft->contributor_count, sizeof *draft->contributors,
-          compare_contributors);
+    if (err == ERR_OK) {
+        qsort(draft->contributors, draft->contributor_count, sizeof *draft->contributors,
+              compare_contributors);
+    }
     return err;
 }
 

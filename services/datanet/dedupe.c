@@ -152,6 +152,7 @@ static uint32_t jaccard_bp(const struct entry *a, const struct sketch *b)
         }
     }
     uint32_t either = a->shingle_count + b->shingle_count - both;
+    CHECK(either > 0); /* every row has a shingle */
     return (uint32_t)((uint64_t)both * 10000 / either);
 }
 

@@ -1,4 +1,4 @@
-/* test_datanet.c - the datanet's domain: which rows are duplicates, and of which earlier row.
+/* test_datanet.c - the datanet's domain: which rows are duplicates, and of which earlier row; versions.
  *
  * Method: rules on hand-made rows; then random rows against a model that compares every pair of
  * shingle sets the slow obvious way. */
@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/datanet/datanet.h"
 #include "services/datanet/dedupe.h"
+#include "tests/harness/folder.h"
+#include "tests/harness/ledger_world.h"
 #include "tests/harness/seed.h"
 
 static bool counts_all(void *context, uint32_t contribution)
@@ -188,6 +191,50 @@ START_TEST(test_random_rows_match_the_model)
 }
 END_TEST
 
+/* ---- versions ---------------------------------------------------------------------------------- */
+
+static enum err nothing_uploaded(void *context, const struct digest *contribution,
+                                 struct digest *out_content)
+{
+    (void)context;
+    (void)contribution;
+    (void)out_content;
+    return ERR_NOT_FOUND;
+}
+
+START_TEST(test_no_version_without_accepted_rows)
+{
+    struct note note = {""};
+    struct blob_store *blobs = NULL;
+    struct world *world = world_create();
+    struct arena *arena = arena_create(1U << 20);
+    Openledger__V1__PublishVersion *version = NULL;
+    Openledger__V1__CreateDatanet create = OPENLEDGER__V1__CREATE_DATANET__INIT;
+    create.name = world_text("empty");
+    create.title = world_text("Empty");
+    create.licence = world_text("MIT");
+    create.permission = OPENLEDGER__V1__PERMISSION__PERMISSION_ALLOWED;
+    WORLD_ACTION(body, CREATE_DATANET, create_datanet, &create);
+    ck_assert_int_eq(world_try(world, WORLD_OWNER, &body), ERR_OK);
+    ck_assert_int_eq(blob_open(test_path("blobs"), &blobs, &note), ERR_OK);
+    struct datanet *datanet =
+        datanet_create(blobs, (struct datanet_uploads){.content = nothing_uploaded});
+    ck_assert_int_eq(
+        datanet_prepare_version(datanet, world->ledger, "empty", arena, &version, &note),
+        ERR_NOT_FOUND);
+    ck_assert_str_eq(note.text, "datanet 'empty' has no accepted rows");
+    ck_assert_ptr_null(version);
+    ck_assert_int_eq(
+        datanet_prepare_version(datanet, world->ledger, "absent", arena, &version, &note),
+        ERR_NOT_FOUND);
+    ck_assert_str_eq(note.text, "no datanet 'absent'");
+    datanet_destroy(datanet);
+    blob_close(blobs);
+    arena_destroy(arena);
+    world_destroy(world);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("datanet");
@@ -200,6 +247,10 @@ int main(void)
     tcase_add_test(rules, test_random_rows_match_the_model);
     tcase_set_timeout(rules, 60);
     suite_add_tcase(suite, rules);
+    TCase *versions = tcase_create("versions");
+    tcase_add_checked_fixture(versions, test_folder_make, test_folder_remove);
+    tcase_add_test(versions, test_no_version_without_accepted_rows);
+    suite_add_tcase(suite, versions);
 
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
