@@ -25,7 +25,7 @@
 #include "shared/base/note.h"
 
 #define BUS_MESSAGE_MAX                                                                            \
-    (576u * 1024)            /* bytes of data: a 512 KiB entry and what wraps it; the \
+    (576u << 10)             /* bytes of data: a 512 KiB entry and what wraps it; the \
                                          server's own limit is 1 MiB */
 #define BUS_SUBJECT_MAX 200  /* characters */
 #define BUS_HEADER_MAX 8     /* headers a publisher may add to a message */
@@ -105,7 +105,7 @@ MUST_USE enum err bus_subscribe(struct bus *bus, const char *subject, const char
                                 struct bus_subscription **out_subscription);
 /* After it returns deliver is not running and will not be called again. Not from deliver itself.
  * Accepts NULL. */
-void bus_unsubscribe(struct bus_subscription *subscription);
+void bus_unsubscribe(struct bus_subscription *own);
 
 /* Writes a fresh subject that only this process listens for into out_subject. */
 #define BUS_INBOX_SIZE 96

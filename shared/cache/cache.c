@@ -115,7 +115,7 @@ static enum err connect_redis(struct cache *cache)
         return ERR_UNAVAILABLE;
     }
     struct timeval timeout = {.tv_sec = cache->timeout_ms / 1000,
-                              .tv_usec = (cache->timeout_ms % 1000) * 1000};
+                              .tv_usec = (cache->timeout_ms % 1000) * 1000L};
     cache->redis = redisConnectWithTimeout(cache->host, cache->port, timeout);
     if (cache->redis == NULL || cache->redis->err != 0 ||
         redisSetTimeout(cache->redis, timeout) != REDIS_OK) {

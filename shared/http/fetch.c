@@ -47,6 +47,7 @@ void fetch_destroy(struct fetch *fetch)
     }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): CURLOPT_WRITEFUNCTION */
 static size_t on_body(char *data, size_t size, size_t count, void *context)
 {
     struct running *running = context;

@@ -180,7 +180,8 @@ static void pump(struct http_request *request)
     } else if (begun && !stream->submitted) {
         stream->submitted = true;
         nghttp2_nv headers[HTTP_HEADER_MAX];
-        char status[16], length[24];
+        char status[16];
+        char length[24];
         (void)snprintf(status, sizeof status, "%d", request->status);
         size_t count = 0;
         headers[count++] = pair(":status", status);
@@ -247,6 +248,7 @@ static int on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): nghttp2_on_header_callback */
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
                      void *context)

@@ -314,7 +314,7 @@ static enum err bind_address(const char *address, int *out_fd, uint16_t *out_por
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0 ||
         getsockname(fd, (void *)&bound, &bound_size) != 0) {
-        err = note_set(note, ERR_IO, "could not listen on %s: %s", address, strerror(errno));
+        err = note_set(note, ERR_IO, "could not listen on %s: %s", address, strerrordesc_np(errno));
         if (fd >= 0) {
             close(fd);
         }
@@ -357,7 +357,7 @@ enum err http_open(const struct http_options *options, struct http_server **out_
     pthread_cond_init(&server->changed, NULL);
     server->options = *options;
     if (server->options.body_max == 0) {
-        server->options.body_max = 4u << 20;
+        server->options.body_max = 4U << 20;
     }
     if (server->options.connection_max == 0) {
         server->options.connection_max = 1000;

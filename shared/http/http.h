@@ -26,12 +26,12 @@
 #include "shared/base/err.h"
 #include "shared/base/note.h"
 
-#define HTTP_HEADER_BYTES_MAX (32u * 1024)       /* names and values of one request */
-#define HTTP_HEADER_MAX 100                      /* headers of one request */
-#define HTTP_BODY_TOTAL_MAX (256u * 1024 * 1024) /* request bodies held at once, all connections */
-#define HTTP_STREAM_MAX 128                      /* concurrent HTTP/2 streams per connection */
-#define HTTP_RESET_MAX 200                       /* streams reset by a peer per 10 s: then GOAWAY */
-#define HTTP_QUEUE_MAX (256u * 1024)             /* bytes queued per streaming response */
+#define HTTP_HEADER_BYTES_MAX (32u << 10) /* names and values of one request */
+#define HTTP_HEADER_MAX 100               /* headers of one request */
+#define HTTP_BODY_TOTAL_MAX (256u << 20)  /* request bodies held at once, all connections */
+#define HTTP_STREAM_MAX 128               /* concurrent HTTP/2 streams per connection */
+#define HTTP_RESET_MAX 200                /* streams reset by a peer per 10 s: then GOAWAY */
+#define HTTP_QUEUE_MAX (256u << 10)       /* bytes queued per streaming response */
 #define HTTP_ROUTE_MAX 64
 
 struct http_server;

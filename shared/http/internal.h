@@ -14,9 +14,9 @@
 #include "shared/http/http.h"
 #include "shared/platform/thread.h"
 
-#define HTTP_REPLY_MAX (64u << 20)                 /* bytes of a whole answer given at once */
-#define HTTP_ARENA_MAX (4 * HTTP_HEADER_BYTES_MAX) /* request and response headers, path, peer */
-#define HTTP_TICK_MS 500                           /* how late a time limit may bite */
+#define HTTP_REPLY_MAX (64u << 20)                   /* bytes of a whole answer given at once */
+#define HTTP_ARENA_MAX (4UL * HTTP_HEADER_BYTES_MAX) /* request and response headers, path, peer */
+#define HTTP_TICK_MS 500                             /* how late a time limit may bite */
 #define HTTP_RESET_WINDOW_MS 10000
 #define HTTP_UNKNOWN_SIZE SIZE_MAX
 
@@ -126,7 +126,7 @@ void http_request_drained(
 
 /* http.c */
 void http_dispatch(struct http_server *server, struct http_request *request);
-void http_connection_closed(void *connection); /* the socket's on_close */
+void http_connection_closed(void *data); /* the socket's on_close; data: the connection */
 
 /* h1.c, h2.c */
 void http1_setup(struct http_server *server);

@@ -165,7 +165,8 @@ static const struct json *present(const struct json *object, const char *key)
     return value == NULL || json_kind(value) == JSON_KIND_NULL ? NULL : value;
 }
 
-/* For each type: json_get_X and json_opt_X. VALID and VALUE read the node `value`. */
+/* For each type: json_get_X and json_opt_X. VALID and VALUE read the node `value`.
+ * NOLINTBEGIN(bugprone-macro-parentheses): a type */
 #define GETTERS(name, type, want, valid, read)                                                     \
     enum err json_get_##name(const struct json *object, const char *key, type *out,                \
                              struct note *note)                                                    \
@@ -182,6 +183,7 @@ static const struct json *present(const struct json *object, const char *key)
     {                                                                                              \
         return present(object, key) == NULL ? ERR_OK : json_get_##name(object, key, out, note);    \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 GETTERS(text, const char *, "text", json_kind(value) == JSON_KIND_TEXT, json_as_text(value, ""))
 GETTERS(u64, uint64_t, "a whole number from 0 up",

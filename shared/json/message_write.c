@@ -103,8 +103,9 @@ static void write_base64(struct json_writer *writer, const ProtobufCBinaryData *
     buf_deinit(&text);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): JSON_DEPTH_MAX */
 static void write_item(struct json_writer *writer, const ProtobufCFieldDescriptor *field,
-                       const void *at, unsigned flags) /* NOLINT(misc-no-recursion) */
+                       const void *at, unsigned flags)
 {
     char text[24];
     switch (field->type) {
@@ -191,8 +192,8 @@ static bool is_set(const ProtobufCMessage *message, const ProtobufCFieldDescript
     return memcmp(at, ZERO, message_item_size(field->type)) != 0;
 }
 
-void json_write_message(struct json_writer *writer, const ProtobufCMessage *message,
-                        unsigned flags) /* NOLINT(misc-no-recursion) */
+/* NOLINTNEXTLINE(misc-no-recursion): JSON_DEPTH_MAX */
+void json_write_message(struct json_writer *writer, const ProtobufCMessage *message, unsigned flags)
 {
     if (writer->depth >= JSON_DEPTH_MAX) { /* a recursive type, filled by a peer */
         writer->out->err = writer->out->err == ERR_OK ? ERR_LIMIT : writer->out->err;

@@ -117,6 +117,7 @@ enum err file_remove_tree(const char *path, struct note *note)
     if (!file_exists(path)) {
         return ERR_OK;
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): only with FTW_CHDIR, see nftw(3) */
     return nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS) == 0
                ? ERR_OK
                : failed(note, "remove", path);
@@ -167,6 +168,7 @@ enum err file_list(const char *folder, size_t max, struct file_names *out_names,
     enum err err = ERR_OK;
     struct file_names names = {0};
     size_t capacity = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this call's own */
     for (const struct dirent *entry; (errno = 0, entry = readdir(dir)) != NULL;) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;

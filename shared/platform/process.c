@@ -78,7 +78,7 @@ static _Noreturn void child(const struct process_options *options, char **enviro
     struct child_failure failure = {0};
     sigset_t none;
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): after fork */
     (void)signal(SIGPIPE, SIG_DFL);
     int null_fd = open("/dev/null", O_RDONLY);
     if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||

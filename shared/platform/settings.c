@@ -192,7 +192,7 @@ static enum err load(struct settings *settings, int argc, char *const *argv, str
     for (size_t i = 0; i < spec->count && err == ERR_OK; i++) {
         char name[NAME_MAX_SIZE + 16];
         variable_name(spec->table[i].name, name);
-        const char *text = getenv(name);
+        const char *text = settings_environment(name);
         if (spec->table[i].fallback != NULL) {
             err = set(settings, i, spec->table[i].fallback, false, NULL);
             CHECK(err != ERR_INVALID); /* our own default breaks our own bounds */
@@ -356,5 +356,5 @@ void settings_show(const struct settings *settings, struct buf *out)
 
 const char *settings_environment(const char *name)
 {
-    return getenv(name);
+    return getenv(name); /* NOLINT(concurrency-mt-unsafe): no program of ours sets variables */
 }

@@ -116,7 +116,8 @@ static enum err call_bus(struct bus *bus, const struct rpc_spec *spec, struct by
                          uint32_t timeout_ms, struct arena *arena, ProtobufCMessage **out_reply,
                          struct note *note)
 {
-    char subject[RPC_NAME_MAX + 16], timeout[16];
+    char subject[RPC_NAME_MAX + 16];
+    char timeout[16];
     name_subject(spec, subject, sizeof subject);
     (void)snprintf(timeout, sizeof timeout, "%u", (unsigned)timeout_ms);
     struct bus_header header = {RPC_H_TIMEOUT, timeout};
@@ -204,7 +205,8 @@ enum err rpc_call_async(struct rpc_client *client, const char *service_method,
     if (err == ERR_OK) {
         *waiting = (struct waiting){
             .spec = spec, .bus = client->bus, .answer = answer, .context = context};
-        char subject[RPC_NAME_MAX + 16], timeout[16];
+        char subject[RPC_NAME_MAX + 16];
+        char timeout[16];
         name_subject(spec, subject, sizeof subject);
         (void)snprintf(timeout, sizeof timeout, "%u", (unsigned)timeout_ms);
         struct bus_header header = {RPC_H_TIMEOUT, timeout};
@@ -255,7 +257,9 @@ enum err rpc_stream_open_bytes(struct rpc_client *client, const struct rpc_spec 
     if (stream->mailbox == NULL) {
         goto out;
     }
-    char inbox[BUS_INBOX_SIZE], subject[RPC_NAME_MAX + 16], timeout[16];
+    char inbox[BUS_INBOX_SIZE];
+    char subject[RPC_NAME_MAX + 16];
+    char timeout[16];
     bus_inbox(stream->bus, inbox);
     err = bus_subscribe(stream->bus, inbox, NULL, on_stream_message, stream, &stream->subscription);
     if (err == ERR_OK) {

@@ -52,8 +52,8 @@ struct rpc_web_client *rpc_web_client_create(const char *url, const char *token)
         free(client);
         return NULL;
     }
-    memcpy(client->url, url, size);
-    memcpy(client->token, token, strlen(token) + 1);
+    (void)snprintf(client->url, sizeof client->url, "%.*s", (int)size, url);
+    (void)snprintf(client->token, sizeof client->token, "%s", token);
     return client;
 }
 
@@ -125,7 +125,8 @@ static struct rpc_web_stream *prepare(const struct rpc_web_client *client,
     buf_append_byte(&stream->frame, 0);
     buf_append_u32be(&stream->frame, (uint32_t)request.size);
     buf_append_bytes(&stream->frame, request);
-    char url[URL_MAX + RPC_NAME_MAX + 32], timeout[24];
+    char url[URL_MAX + RPC_NAME_MAX + 32];
+    char timeout[24];
     (void)snprintf(url, sizeof url, "%s/openledger.v1.%s/%s", client->url, spec->service,
                    spec->method);
     (void)snprintf(timeout, sizeof timeout, "%um",
@@ -276,7 +277,8 @@ enum err rpc_web_stream_open(struct rpc_web_client *client, const struct rpc_spe
 
 static void transfer(struct rpc_web_stream *stream, int wait_ms)
 {
-    int running = 0, queued = 0;
+    int running = 0;
+    int queued = 0;
     if (stream->paused) {
         stream->paused = false;
         (void)curl_easy_pause(stream->easy, CURLPAUSE_CONT);

@@ -36,7 +36,7 @@ static void end_unary(struct rpc_web *web, const struct rpc_spec *spec, struct b
         return;
     }
     struct buf json;
-    buf_init(&json, 4 * RPC_MESSAGE_MAX);
+    buf_init(&json, 4UL * RPC_MESSAGE_MAX);
     struct arena *arena = arena_create(RPC_ARENA_MAX);
     enum err err =
         arena == NULL ? ERR_NO_MEMORY : rpc_bytes_to_json(spec->output, data, arena, &json);
@@ -79,7 +79,8 @@ static enum err forward_unary(struct rpc_forward *forward, const struct rpc_inco
     }
     *waiting = (struct waiting){.web = web, .spec = spec};
     uint32_t timeout_ms = incoming->timeout_ms == 0 ? spec->deadline_ms : incoming->timeout_ms;
-    char subject[RPC_NAME_MAX + 16], timeout[16];
+    char subject[RPC_NAME_MAX + 16];
+    char timeout[16];
     (void)snprintf(subject, sizeof subject, "ol.rpc.%s.%s", spec->service, spec->method);
     (void)snprintf(timeout, sizeof timeout, "%u", (unsigned)timeout_ms);
     struct bus_header headers[] = {{RPC_H_TIMEOUT, timeout}, {RPC_H_TOKEN, incoming->token}};
@@ -97,7 +98,7 @@ static enum err forward_unary(struct rpc_forward *forward, const struct rpc_inco
 static enum err relay_message(struct rpc_relay *relay, struct bytes data, struct arena *arena)
 {
     struct buf json;
-    buf_init(&json, 4 * RPC_MESSAGE_MAX);
+    buf_init(&json, 4UL * RPC_MESSAGE_MAX);
     enum err err = ERR_OK;
     if (rpc_web_json(relay->web)) {
         arena_reset(arena);

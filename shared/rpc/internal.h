@@ -108,9 +108,9 @@ MUST_USE enum err rpc_bytes_to_json(const ProtobufCMessageDescriptor *descriptor
 struct rpc_web;
 void rpc_web_forward(struct rpc_forward *forward, const struct rpc_incoming *incoming,
                      const struct rpc_spec *spec, struct rpc_web *web);
-enum err rpc_web_send(void *web, struct bytes message);
-bool rpc_web_gone(void *web);
-void rpc_web_end(void *web, enum err err, const char *note, struct bytes reply);
+enum err rpc_web_send(void *data, struct bytes message);
+bool rpc_web_gone(void *data);
+void rpc_web_end(void *data, enum err err, const char *note, struct bytes reply);
 void rpc_web_end_stream(struct rpc_web *web, enum err err, const char *note);
 bool rpc_web_json(const struct rpc_web *web);
 void rpc_forward_init(struct rpc_forward *forward, struct rpc_server *server, struct bus *bus);

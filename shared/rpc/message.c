@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/base/utf8.h"
 #include "shared/json/message.h"
 #include "shared/rpc/internal.h"
 
@@ -22,36 +23,9 @@ ProtobufCAllocator rpc_allocator(struct arena *arena)
         .alloc = arena_allocate, .free = arena_free, .allocator_data = arena};
 }
 
-/* RFC 3629: shortest form, no surrogates, at most U+10FFFF. */
-static bool is_utf8(const char *text)
-{
-    const uint8_t *at = (const uint8_t *)text;
-    while (*at != 0) {
-        size_t more = *at < 0x80   ? 0
-                      : *at < 0xc2 ? 9
-                      : *at < 0xe0 ? 1
-                      : *at < 0xf0 ? 2
-                      : *at < 0xf5 ? 3
-                                   : 9;
-        if (more == 9) {
-            return false;
-        }
-        if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-            (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f)) {
-            return false;
-        }
-        for (size_t i = 1; i <= more; i++) {
-            if ((at[i] & 0xc0) != 0x80) {
-                return false; /* also at the NUL */
-            }
-        }
-        at += more + 1;
-    }
-    return true;
-}
-
 static bool strings_valid(const ProtobufCMessage *message);
 
+/* NOLINTNEXTLINE(misc-no-recursion): a message nests as deep as protobuf-c could unpack */
 static bool field_valid(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     const uint8_t *base = (const uint8_t *)message;
@@ -71,7 +45,7 @@ static bool field_valid(const ProtobufCMessage *message, const ProtobufCFieldDes
     }
     for (size_t i = 0; i < count; i++) {
         if (items[i] != NULL &&
-            (field->type == PROTOBUF_C_TYPE_STRING ? !is_utf8(items[i])
+            (field->type == PROTOBUF_C_TYPE_STRING ? !utf8_valid(bytes_of_text(items[i]))
                                                    : !strings_valid(items[i]))) {
             return false;
         }
@@ -79,6 +53,7 @@ static bool field_valid(const ProtobufCMessage *message, const ProtobufCFieldDes
     return true;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as field_valid */
 static bool strings_valid(const ProtobufCMessage *message)
 {
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
@@ -131,7 +106,7 @@ enum err rpc_json_to_bytes(const ProtobufCMessageDescriptor *descriptor, struct 
     ProtobufCAllocator allocator = rpc_allocator(arena);
     ProtobufCMessage *message = NULL;
     enum err err =
-        json_to_message(json, 2 * RPC_MESSAGE_MAX, descriptor, &allocator, &message, note);
+        json_to_message(json, 2UL * RPC_MESSAGE_MAX, descriptor, &allocator, &message, note);
     return err == ERR_OK ? rpc_encode(message, arena, out_data) : err;
 }
 

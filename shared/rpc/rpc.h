@@ -27,13 +27,13 @@
 #include "shared/base/metrics.h"
 #include "shared/base/note.h"
 
-#define RPC_MESSAGE_MAX (576u * 1024) /* bytes of one encoded request or reply */
-#define RPC_ARENA_MAX (8u << 20)      /* decoded request and the handler's scratch, per call */
-#define RPC_CALLS_MAX 1024            /* calls in progress per process; then ERR_LIMIT */
-#define RPC_STREAM_QUEUE_MAX 64       /* messages of one stream not yet taken by its reader */
-#define RPC_DEADLINE_MS 10000         /* unless the table says otherwise */
-#define RPC_DEADLINE_MAX_MS 3600000   /* one hour; longer wishes are cut */
-#define RPC_NAME_MAX 96               /* characters of "Service.Method" */
+#define RPC_MESSAGE_MAX (576u << 10) /* bytes of one encoded request or reply */
+#define RPC_ARENA_MAX (8u << 20)     /* decoded request and the handler's scratch, per call */
+#define RPC_CALLS_MAX 1024           /* calls in progress per process; then ERR_LIMIT */
+#define RPC_STREAM_QUEUE_MAX 64      /* messages of one stream not yet taken by its reader */
+#define RPC_DEADLINE_MS 10000        /* unless the table says otherwise */
+#define RPC_DEADLINE_MAX_MS 3600000  /* one hour; longer wishes are cut */
+#define RPC_NAME_MAX 96              /* characters of "Service.Method" */
 
 struct bus;
 struct http_server;

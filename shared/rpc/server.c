@@ -62,7 +62,8 @@ void rpc_serve(struct rpc_server *server, const struct rpc_service *service, voi
     CHECK(service->count == descriptor->n_methods);
     server->services[server->service_count++] = descriptor->short_name;
     for (size_t i = 0; i < service->count; i++) {
-        char name[RPC_NAME_MAX + 1], label[RPC_NAME_MAX + 16];
+        char name[RPC_NAME_MAX + 1];
+        char label[RPC_NAME_MAX + 16];
         (void)snprintf(name, sizeof name, "%s.%s", descriptor->short_name,
                        service->bindings[i].method);
         const struct rpc_spec *spec = rpc_find(name);
@@ -132,7 +133,7 @@ static enum err handle(struct rpc_call *call)
     enum err err;
     if (call->json) {
         ProtobufCAllocator allocator = rpc_allocator(call->arena);
-        err = json_to_message(call->data, 2 * RPC_MESSAGE_MAX, spec->input, &allocator, &request,
+        err = json_to_message(call->data, 2UL * RPC_MESSAGE_MAX, spec->input, &allocator, &request,
                               &call->note);
     } else {
         err = rpc_decode(spec->input, call->data, call->arena, &request, &call->note);
@@ -164,7 +165,7 @@ static enum err take_in(struct rpc_server *server, const struct rpc_incoming *in
     if (incoming->outside && bound->spec->who == RPC_SERVICES) {
         return note_set(note, ERR_DENIED, "%s is for services only", incoming->service_method);
     }
-    if (incoming->data.size > (incoming->json ? 2 : 1) * RPC_MESSAGE_MAX) {
+    if (incoming->data.size > (incoming->json ? 2UL : 1UL) * RPC_MESSAGE_MAX) {
         return note_set(note, ERR_LIMIT, "request of %zu bytes: the limit is %u",
                         incoming->data.size, RPC_MESSAGE_MAX);
     }
@@ -173,7 +174,7 @@ static enum err take_in(struct rpc_server *server, const struct rpc_incoming *in
         return ERR_NO_MEMORY;
     }
     *call = (struct rpc_call){.server = server, .bound = bound, .json = incoming->json};
-    buf_init(&call->reply, 2 * RPC_MESSAGE_MAX);
+    buf_init(&call->reply, 2UL * RPC_MESSAGE_MAX);
     atomic_init(&call->references, 1);
     call->arena = arena_create(RPC_ARENA_MAX);
     if (call->arena != NULL) {

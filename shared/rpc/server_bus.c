@@ -13,6 +13,8 @@
 #include "shared/platform/clock.h"
 #include "shared/rpc/internal.h"
 
+static const char CREDIT[] = "credit ";
+
 /* One answer over NATS; a stream's stays in the server's list until drained. */
 struct rpc_flow {
     struct rpc_server *server;
@@ -124,11 +126,11 @@ static void on_control(void *context, struct bus_message *message)
             continue;
         }
         flow->heard_ms = clock_mono_ms();
-        unsigned credit = 0;
         if (strcmp(text, "cancel") == 0) {
             flow->gone = true;
-        } else if (sscanf(text, "credit %u", &credit) == 1 && credit <= RPC_CREDIT) {
-            flow->credit += credit;
+        } else if (strncmp(text, CREDIT, strlen(CREDIT)) == 0) {
+            unsigned long credit = strtoul(text + strlen(CREDIT), NULL, 10);
+            flow->credit += credit <= RPC_CREDIT ? (uint32_t)credit : 0;
             flow->credit = flow->credit > RPC_CREDIT ? RPC_CREDIT : flow->credit;
         }
         if (advance(flow)) {

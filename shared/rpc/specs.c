@@ -32,6 +32,18 @@ static struct rpc_spec specs[SPECS_MAX];
 static size_t spec_count;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static void except(struct rpc_spec *spec)
+{
+    for (size_t e = 0; e < sizeof exceptions / sizeof exceptions[0]; e++) {
+        if (strcmp(exceptions[e].service, spec->service) == 0 &&
+            strcmp(exceptions[e].method, spec->method) == 0) {
+            spec->kind = exceptions[e].kind;
+            spec->who = exceptions[e].who;
+            spec->deadline_ms = exceptions[e].deadline_ms;
+        }
+    }
+}
+
 static void build(void)
 {
     for (size_t s = 0; s < sizeof services / sizeof services[0]; s++) {
@@ -44,14 +56,7 @@ static void build(void)
                                       .input = method->input,
                                       .output = method->output,
                                       .deadline_ms = RPC_DEADLINE_MS};
-            for (size_t e = 0; e < sizeof exceptions / sizeof exceptions[0]; e++) {
-                if (strcmp(exceptions[e].service, spec->service) == 0 &&
-                    strcmp(exceptions[e].method, spec->method) == 0) {
-                    spec->kind = exceptions[e].kind;
-                    spec->who = exceptions[e].who;
-                    spec->deadline_ms = exceptions[e].deadline_ms;
-                }
-            }
+            except(spec);
         }
     }
 }

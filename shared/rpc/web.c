@@ -132,7 +132,7 @@ static void end_connect_unary(struct rpc_web *web, enum err err, const char *not
         return;
     }
     struct buf text;
-    buf_init(&text, 8 * NOTE_SIZE);
+    buf_init(&text, 8UL * NOTE_SIZE);
     struct json_writer writer;
     json_writer_init(&writer, &text, false);
     write_connect_error(&writer, err, note);
@@ -143,7 +143,8 @@ static void end_connect_unary(struct rpc_web *web, enum err err, const char *not
 
 static void end_framed(struct rpc_web *web, enum err err, const char *note)
 {
-    char status[16], encoded[3 * NOTE_SIZE];
+    char status[16];
+    char encoded[3 * NOTE_SIZE];
     (void)snprintf(status, sizeof status, "%d", err_grpc_status(err));
     rpc_percent_encode(note, encoded, sizeof encoded);
     struct http_field trailers[] = {{"grpc-status", status}, {"grpc-message", encoded}};
@@ -154,7 +155,7 @@ static void end_framed(struct rpc_web *web, enum err err, const char *note)
         return;
     }
     struct buf text;
-    buf_init(&text, 8 * NOTE_SIZE);
+    buf_init(&text, 8UL * NOTE_SIZE);
     if (web->protocol == GRPC_WEB) {
         for (size_t i = 0; i < fields.count; i++) {
             buf_printf(&text, "%s: %s\r\n", fields.items[i].name, fields.items[i].value);

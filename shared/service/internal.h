@@ -83,8 +83,8 @@ struct service {
 };
 
 /* A feed's thread: fetches and hands over until the service stops. */
-void service_feed_consume(void *feed);
-void service_feed_follow(void *feed);
+void service_feed_consume(void *argument);
+void service_feed_follow(void *argument);
 
 /* health.c: adds /healthz, /readyz, /metrics and the RPC service. */
 void service_health_add(struct service *service);
