@@ -12,7 +12,7 @@
 #include "shared/platform/random.h"
 
 #define IDEMPOTENCY_KEY_MAX 255 /* bytes */
-#define RATE_WINDOW_MS 60000
+#define RATE_WINDOW_MS UINT64_C(60000)
 
 static enum err admit_key(struct answer *answer, struct openai_error *error)
 {

@@ -147,11 +147,16 @@ void answer_tell(struct answer *answer, const Openledger__V1__Receipt *receipt, 
 
 /* ---- settling ------------------------------------------------------------------------------------ */
 
-/* Records the receipt of an opening; opening_data is empty for a void. receipt gets its bytes. */
+/* What opens a receipt's commitments; all zero for a void. */
+struct served {
+    struct bytes opening;
+    struct digest adapter; /* its content */
+};
+
+/* Records the receipt of an opening. receipt gets its bytes. */
 static enum err finish(struct desk *desk, const struct gateway_opening *opening,
-                       const struct gateway_outcome *outcome, struct bytes opening_data,
-                       const struct digest *adapter, struct buf *receipt,
-                       struct desk_waiter *waiter, struct note *note)
+                       const struct gateway_outcome *outcome, const struct served *served,
+                       struct buf *receipt, struct desk_waiter *waiter, struct note *note)
 {
     struct gateway_opening copy = *opening; /* the record removes the original */
     enum err err = gateway_receipt_write(desk->gateway, &copy, outcome, receipt);
@@ -160,8 +165,8 @@ static enum err finish(struct desk *desk, const struct gateway_opening *opening,
     }
     Openledger__V1__GatewayFinished finished = OPENLEDGER__V1__GATEWAY_FINISHED__INIT;
     finished.receipt = ledger_binary(receipt->data, receipt->size);
-    finished.opening = ledger_binary(opening_data.data, opening_data.size);
-    finished.adapter_content = ledger_binary(adapter->bytes, DIGEST_SIZE);
+    finished.opening = ledger_binary(served->opening.data, served->opening.size);
+    finished.adapter_content = ledger_binary(served->adapter.bytes, DIGEST_SIZE);
     if (copy.idempotent) {
         finished.idempotency = ledger_binary(copy.idempotency.bytes, DIGEST_SIZE);
         finished.body = ledger_binary(copy.body.bytes, DIGEST_SIZE);
@@ -177,10 +182,10 @@ static enum err finish(struct desk *desk, const struct gateway_opening *opening,
 enum err answer_void(struct desk *desk, const struct gateway_opening *opening, struct note *note)
 {
     struct gateway_outcome outcome = {.finished_ms = clock_real_ms(), .finish_reason = "restart"};
-    struct digest none = {{0}};
+    const struct served none = {.opening = {0}};
     struct buf receipt;
     buf_init(&receipt, GATEWAY_RECEIPT_MAX);
-    enum err err = finish(desk, opening, &outcome, (struct bytes){0}, &none, &receipt, NULL, note);
+    enum err err = finish(desk, opening, &outcome, &none, &receipt, NULL, note);
     buf_deinit(&receipt);
     return err;
 }
@@ -286,8 +291,8 @@ static enum err settle_answer(struct answer *answer, struct note *note)
     if (err == ERR_OK) {
         /* From here the answer may be gone: without a worker to post to, it is delivered at once. */
         answer->waiter.durable = deliver;
-        err = finish(desk, opening, &outcome, buf_bytes(&opening_data), &job->adapter,
-                     &answer->receipt, &answer->waiter, note);
+        const struct served served = {.opening = buf_bytes(&opening_data), .adapter = job->adapter};
+        err = finish(desk, opening, &outcome, &served, &answer->receipt, &answer->waiter, note);
     }
     buf_deinit(&opening_data);
     return err;

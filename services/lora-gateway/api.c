@@ -1,4 +1,5 @@
 /* api.c - the gateway's own RPC methods, the models list, the page; the keys behind them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,7 +155,7 @@ static enum err create_api_key(void *context, struct rpc_call *call, const void 
     }
     uint8_t secret[KEY_SECRET_SIZE];
     random_bytes(secret, sizeof secret);
-    memcpy(key->key, KEY_PREFIX, strlen(KEY_PREFIX));
+    (void)snprintf(key->key, sizeof key->key, "%s", KEY_PREFIX);
     hex_encode(secret, sizeof secret, key->key + strlen(KEY_PREFIX));
     secret_wipe(secret, sizeof secret);
     key->call = call;

@@ -26,7 +26,41 @@ static enum err check_line(struct cli *cli, size_t row, struct bytes line)
     return err == ERR_OK ? err : note_set(&cli->note, err, "row %zu: %.200s", row, note.text);
 }
 
-/* One Row per non-empty line, each with a fresh salt. Points into rows; free with free_rows. */
+/* Adds a row with a fresh salt; it points into line. */
+static enum err add_row(struct cli *cli, struct bytes line, size_t *capacity,
+                        Openledger__V1__Contribution *contribution)
+{
+    if (contribution->n_rows == LEDGER_ROWS_MAX) {
+        return note_set(&cli->note, ERR_LIMIT, "more than %d rows in one contribution",
+                        LEDGER_ROWS_MAX);
+    }
+    if (contribution->n_rows == *capacity) {
+        size_t wanted = *capacity == 0 ? 256 : *capacity * 2;
+        void *grown = realloc(contribution->rows, wanted * sizeof *contribution->rows);
+        if (grown == NULL) {
+            return ERR_NO_MEMORY;
+        }
+        contribution->rows = grown;
+        *capacity = wanted;
+    }
+    Openledger__V1__Row *row = arena_alloc(cli->arena, sizeof *row);
+    struct salt *salt = arena_alloc(cli->arena, sizeof *salt);
+    enum err err = check_line(cli, contribution->n_rows, line);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (row == NULL || salt == NULL) {
+        return note_set(&cli->note, ERR_LIMIT, "the rows do not fit into memory");
+    }
+    openledger__v1__row__init(row);
+    salt_create(salt);
+    row->salt = ledger_binary(salt->bytes, SALT_SIZE);
+    row->data = ledger_binary(line.data, line.size);
+    contribution->rows[contribution->n_rows++] = row;
+    return ERR_OK;
+}
+
+/* One Row per non-empty line, in contribution; free with free_rows. */
 static enum err split_lines(struct cli *cli, struct bytes rows,
                             Openledger__V1__Contribution *contribution)
 {
@@ -35,35 +69,11 @@ static enum err split_lines(struct cli *cli, struct bytes rows,
     while (start < rows.size) {
         const uint8_t *newline = memchr(rows.data + start, '\n', rows.size - start);
         size_t end = newline != NULL ? (size_t)(newline - rows.data) : rows.size;
-        if (end > start) {
-            if (contribution->n_rows == LEDGER_ROWS_MAX) {
-                return note_set(&cli->note, ERR_LIMIT, "more than %d rows in one contribution",
-                                LEDGER_ROWS_MAX);
-            }
-            if (contribution->n_rows == capacity) {
-                capacity = capacity == 0 ? 256 : capacity * 2;
-                void *grown = realloc(contribution->rows, capacity * sizeof(Openledger__V1__Row *));
-                if (grown == NULL) {
-                    return ERR_NO_MEMORY;
-                }
-                contribution->rows = grown;
-            }
-            Openledger__V1__Row *row = arena_alloc(cli->arena, sizeof *row);
-            struct salt *salt = arena_alloc(cli->arena, sizeof *salt);
-            enum err err =
-                check_line(cli, contribution->n_rows,
-                           (struct bytes){.data = rows.data + start, .size = end - start});
-            if (err != ERR_OK) {
-                return err;
-            }
-            if (row == NULL || salt == NULL) {
-                return note_set(&cli->note, ERR_LIMIT, "the rows do not fit into memory");
-            }
-            openledger__v1__row__init(row);
-            salt_create(salt);
-            row->salt = ledger_binary(salt->bytes, SALT_SIZE);
-            row->data = ledger_binary(rows.data + start, end - start);
-            contribution->rows[contribution->n_rows++] = row;
+        enum err err = end == start ? ERR_OK
+                                    : add_row(cli, bytes_of(rows.data + start, end - start),
+                                              &capacity, contribution);
+        if (err != ERR_OK) {
+            return err;
         }
         start = end + 1;
     }

@@ -251,6 +251,18 @@ enum err cli_parse_account(struct cli *cli, const char *text, struct account_id 
     return err;
 }
 
+enum err cli_parse_number(struct cli *cli, const char *text, uint64_t max, uint64_t *out)
+{
+    char *end = NULL;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || strlen(text) > 19 || value > max) {
+        return note_set(&cli->note, ERR_INVALID, "'%.32s' is not a number up to %llu", text,
+                        (unsigned long long)max);
+    }
+    *out = value;
+    return ERR_OK;
+}
+
 enum err cli_parse_leg(struct cli *cli, const char *text, uint64_t *out_entry, uint32_t *out_leg)
 {
     enum { ENTRY_DIGITS_MAX = 18, LEG_DIGITS_MAX = 9 }; /* fit their types whatever the digits */

@@ -82,6 +82,8 @@ MUST_USE enum err cli_key_path(const char *home, const char *name, char out[FILE
 /* "open1...", or the name of a local key. */
 MUST_USE enum err cli_parse_account(struct cli *cli, const char *text,
                                     struct account_id *out_account);
+/* Decimal digits, at most max. */
+MUST_USE enum err cli_parse_number(struct cli *cli, const char *text, uint64_t max, uint64_t *out);
 /* "ENTRY:LEG", two decimal numbers: one leg of an entry. */
 MUST_USE enum err cli_parse_leg(struct cli *cli, const char *text, uint64_t *out_entry,
                                 uint32_t *out_leg);

@@ -305,14 +305,11 @@ int cmd_block(int argc, char **argv)
     }
     Openledger__V1__GetBlockRequest request = OPENLEDGER__V1__GET_BLOCK_REQUEST__INIT;
     const Openledger__V1__BlockRecord *block;
-    unsigned long long height = 0;
-    bool valid = settings_positional_count(cli.settings) == 0 ||
-                 sscanf(settings_positional(cli.settings, 0), "%19llu", &height) == 1;
-    request.height = height;
     code = 0;
-    if (!valid) {
-        code = output_error("block: '%s' is not a height", settings_positional(cli.settings, 0));
-    } else if (cli_call(&cli, "Settlement.GetBlock", &request.base, &block) != ERR_OK) {
+    if ((settings_positional_count(cli.settings) > 0 &&
+         cli_parse_number(&cli, settings_positional(cli.settings, 0), INT64_MAX, &request.height) !=
+             ERR_OK) ||
+        cli_call(&cli, "Settlement.GetBlock", &request.base, &block) != ERR_OK) {
         code = cli_fail(&cli, "block");
     } else if (!cli_print_json(&cli, &block->base)) {
         const Openledger__V1__BlockHeader *header = block->decoded;

@@ -33,13 +33,13 @@ static enum err item_read(struct cli *cli, size_t word, struct buf *batch, bool 
                           struct ledger_signed_item *out)
 {
     const char *place = settings_positional(cli->settings, word + 1);
-    uint32_t number = 0;
-    if (sscanf(place, "%9u", &number) != 1) {
-        return note_set(&cli->note, ERR_INVALID, "'%.32s' is no item's place", place);
-    }
-    enum err err = file_read(settings_positional(cli->settings, word), batch, &cli->note);
-    return err != ERR_OK ? err
-                         : ledger_signed_item(buf_bytes(batch), shares, number, out, &cli->note);
+    uint64_t number = 0;
+    enum err err = cli_parse_number(cli, place, LEDGER_BATCH_ITEMS_MAX, &number);
+    err = err != ERR_OK ? err
+                        : file_read(settings_positional(cli->settings, word), batch, &cli->note);
+    return err != ERR_OK
+               ? err
+               : ledger_signed_item(buf_bytes(batch), shares, (uint32_t)number, out, &cli->note);
 }
 
 static int report_conflict(int argc, char **argv)

@@ -85,7 +85,6 @@ int cmd_down(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    code = 0;
     if (suite_read(suite_folder(&cli), &info, &cli.note) != ERR_OK || info.pid <= 1) {
         code = cli_fail(&cli, "down");
     } else if (kill(info.pid, SIGTERM) != 0) {

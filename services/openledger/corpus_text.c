@@ -14,41 +14,47 @@ static const struct {
     {"\xE2\x80\x93", "-"}, {"\xE2\x80\x94", " -- "}, {"\xEF\xBB\xBF", ""},
 };
 
+/* What stands for the first character (or byte) of text, which it takes off. */
+static struct bytes take_plain(struct bytes *text)
+{
+    struct bytes piece = bytes_of(text->data, 1);
+    size_t taken = 1;
+    for (size_t p = 0; p < sizeof PLAIN / sizeof *PLAIN; p++) {
+        size_t length = strlen(PLAIN[p].from);
+        if (text->size >= length && memcmp(text->data, PLAIN[p].from, length) == 0) {
+            piece = bytes_of_text(PLAIN[p].to);
+            taken = length;
+            break;
+        }
+    }
+    *text = bytes_of(text->data + taken, text->size - taken);
+    return piece;
+}
+
 void corpus_normalise(struct bytes text, bool keep_lines, struct buf *out)
 {
     size_t start = out->size;
     bool blank = false;
     uint32_t lines = 0;
-    size_t i = 0;
-    while (i < text.size) {
-        const char *piece = (const char *)text.data + i;
-        size_t size = 1;
-        for (size_t p = 0; p < sizeof PLAIN / sizeof *PLAIN; p++) {
-            size_t length = strlen(PLAIN[p].from);
-            if (text.size - i >= length && memcmp(piece, PLAIN[p].from, length) == 0) {
-                piece = PLAIN[p].to;
-                i += length - 1;
-                size = strlen(piece);
-                break;
-            }
-        }
-        i++;
-        for (size_t k = 0; k < size; k++) {
-            char c = piece[k];
-            if (c == '\n') {
-                lines++;
+    while (text.size > 0) {
+        struct bytes piece = take_plain(&text);
+        for (size_t k = 0; k < piece.size; k++) {
+            uint8_t c = piece.data[k];
+            lines += c == '\n' ? 1 : 0;
+            if (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
                 blank = true;
-            } else if (c == ' ' || c == '\t' || c == '\r') {
-                blank = true;
-            } else if ((unsigned char)c >= 32 && c != 127) {
-                if (out->size > start && blank) {
-                    bool parted = lines >= (keep_lines ? 1U : 2U);
-                    (void)buf_append_byte(out, parted ? '\n' : ' ');
-                }
-                blank = false;
-                lines = 0;
-                (void)buf_append_byte(out, (uint8_t)c);
+                continue;
             }
+            if (c < 32 || c == 127) {
+                continue;
+            }
+            if (out->size > start && blank) {
+                bool parted = lines >= (keep_lines ? 1U : 2U);
+                (void)buf_append_byte(out, parted ? '\n' : ' ');
+            }
+            blank = false;
+            lines = 0;
+            (void)buf_append_byte(out, c);
         }
     }
 }

@@ -47,6 +47,30 @@ static int compare_spans(const void *a, const void *b)
     return x->size < y->size ? -1 : (x->size > y->size ? 1 : 0);
 }
 
+/* The body without the braces that mark references; blanks before a closing and after an opening one
+ * go too. False: it has tables drawn with U+2500.., which cannot be read as sentences. */
+static bool plain_body(struct bytes body, struct buf *out)
+{
+    bool drawing = false;
+    for (size_t i = 0; i < body.size; i++) {
+        uint8_t c = body.data[i];
+        drawing = drawing || (c == 0xE2 && i + 1 < body.size && body.data[i + 1] >= 0x94 &&
+                              body.data[i + 1] <= 0x96);
+        if (c == '}') {
+            while (out->size > 0 && strchr(" \n", out->data[out->size - 1]) != NULL) {
+                buf_truncate(out, out->size - 1);
+            }
+        } else if (c == '{') {
+            while (i + 1 < body.size && strchr(" \n", body.data[i + 1]) != NULL) {
+                i++;
+            }
+        } else {
+            (void)buf_append_byte(out, c);
+        }
+    }
+    return !drawing;
+}
+
 /* An entry: the headword's line, perhaps a line of pronunciation and part of speech (one blank
  * before it), then the body. Braces mark references and go. */
 static enum err take_entry(struct corpus *corpus, struct bytes entry)
@@ -69,27 +93,11 @@ static enum err take_entry(struct corpus *corpus, struct bytes entry)
     buf_init(&plain, CORPUS_FILE_MAX);
     buf_init(&title, CORPUS_FILE_MAX);
     buf_init(&out, CORPUS_FILE_MAX);
-    bool drawing = false; /* tables drawn with U+2500.. cannot be read as sentences */
-    for (size_t i = 0; i < body.size; i++) {
-        uint8_t c = body.data[i];
-        drawing = drawing || (c == 0xE2 && i + 1 < body.size && body.data[i + 1] >= 0x94 &&
-                              body.data[i + 1] <= 0x96);
-        if (c == '}') {
-            while (plain.size > 0 && strchr(" \n", plain.data[plain.size - 1]) != NULL) {
-                buf_truncate(&plain, plain.size - 1);
-            }
-        } else if (c == '{') {
-            while (i + 1 < body.size && strchr(" \n", body.data[i + 1]) != NULL) {
-                i++;
-            }
-        } else {
-            (void)buf_append_byte(&plain, c);
-        }
-    }
+    bool readable = plain_body(body, &plain);
     corpus_normalise(buf_bytes(&plain), false, &out);
     corpus_normalise(head, false, &title);
     enum err err = ERR_OK;
-    if (!drawing && out.size >= ENTRY_MIN && title.size > 0) {
+    if (readable && out.size >= ENTRY_MIN && title.size > 0) {
         const char *headword = arena_strdup(corpus->arena, buf_text(&title));
         if (headword == NULL) {
             err = ERR_LIMIT;
@@ -107,6 +115,26 @@ static enum err take_entry(struct corpus *corpus, struct bytes entry)
     buf_deinit(&title);
     buf_deinit(&plain);
     return err;
+}
+
+/* The spans of the index's lines "name TAB offset TAB size", in out, which has room for one a line. */
+static size_t read_spans(const char *line, struct span *out)
+{
+    size_t count = 0;
+    while (*line != '\0') {
+        size_t size = strcspn(line, "\n");
+        const char *one = memchr(line, '\t', size);
+        const char *two =
+            one == NULL ? NULL : memchr(one + 1, '\t', size - (size_t)(one + 1 - line));
+        if (two != NULL && strncmp(line, "00-", 3) != 0 && strncmp(line, "00database", 10) != 0) {
+            out[count].at = number64(one + 1, (size_t)(two - one - 1));
+            out[count].size = number64(two + 1, size - (size_t)(two + 1 - line));
+            count++;
+        }
+        line += size;
+        line += *line == '\n' ? 1 : 0;
+    }
+    return count;
 }
 
 enum err corpus_load_jargon(struct corpus *corpus, const char *path, struct note *note)
@@ -139,19 +167,8 @@ enum err corpus_load_jargon(struct corpus *corpus, const char *path, struct note
         spans = calloc(index.size + 1, sizeof *spans);
         err = spans == NULL ? ERR_NO_MEMORY : ERR_OK;
     }
-    const char *line = buf_text(&index);
-    while (err == ERR_OK && *line != '\0') {
-        size_t size = strcspn(line, "\n");
-        const char *one = memchr(line, '\t', size);
-        const char *two =
-            one == NULL ? NULL : memchr(one + 1, '\t', size - (size_t)(one + 1 - line));
-        if (two != NULL && strncmp(line, "00-", 3) != 0 && strncmp(line, "00database", 10) != 0) {
-            spans[count].at = number64(one + 1, (size_t)(two - one - 1));
-            spans[count].size = number64(two + 1, size - (size_t)(two + 1 - line));
-            count++;
-        }
-        line += size;
-        line += *line == '\n' ? 1 : 0;
+    if (err == ERR_OK) {
+        count = read_spans(buf_text(&index), spans);
     }
     if (count > 0) {
         qsort(spans, count, sizeof *spans, compare_spans);

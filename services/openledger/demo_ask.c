@@ -189,7 +189,8 @@ static const Openledger__V1__Share *top_share(const Openledger__V1__ShareSet *se
 {
     const Openledger__V1__Share *top = NULL;
     for (size_t i = 0; i < set->n_shares; i++) {
-        if (top == NULL || set->shares[i]->share_ppb > top->share_ppb) {
+        uint32_t ppb = set->shares[i]->share_ppb;
+        if (top == NULL || ppb > top->share_ppb) {
             top = set->shares[i];
         }
     }

@@ -187,6 +187,9 @@ static enum err heldout_load(const struct demo_datanet *datanet, const struct li
     if (err != ERR_OK) {
         return err;
     }
+    if (heldout->count == 0) {
+        return note_set(note, ERR_INVALID, "%s holds no documents", datanet->heldout);
+    }
     heldout->starts[heldout->count] = heldout->tokens.ids.count;
     for (uint32_t i = 0; i < heldout->count; i++) {
         size_t count = heldout->starts[i + 1] - heldout->starts[i];

@@ -48,18 +48,6 @@ static bool takes_rest(const struct word *word)
            strcmp(word->kind, "hours") != 0;
 }
 
-static enum err number_of(struct cli *cli, const char *text, uint64_t max, uint64_t *out)
-{
-    char *end = NULL;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || strlen(text) > 19 || value > max) {
-        return note_set(&cli->note, ERR_INVALID, "'%.32s' is not a number up to %llu", text,
-                        (unsigned long long)max);
-    }
-    *out = value;
-    return ERR_OK;
-}
-
 /* 32 bytes in the arena: an account or a digest. */
 static enum err bytes_set(struct cli *cli, const char *kind, const char *name, const char *text,
                           ProtobufCBinaryData *out)
@@ -106,7 +94,11 @@ static enum err value_set(struct cli *cli, const struct word *word,
     bool days = strcmp(word->kind, "days") == 0;
     bool hours = strcmp(word->kind, "hours") == 0;
     bool wide = field->type == PROTOBUF_C_TYPE_UINT64;
-    err = number_of(cli, text, days || hours ? 100000 : wide ? INT64_MAX : UINT32_MAX, &number);
+    err = cli_parse_number(cli, text,
+                           days || hours ? 100000
+                           : wide        ? INT64_MAX
+                                         : UINT32_MAX,
+                           &number);
     number = days ? clock_real_ms() + number * DAY_MS : hours ? number * HOUR_MS : number;
     if (err == ERR_OK && wide) {
         memcpy(at, &number, sizeof number);

@@ -118,10 +118,10 @@ static void add_service(struct up *up, const char *name)
 /* A witness asks the front door for what it replays; settlement asks it to cosign. */
 static enum err add_witnesses(struct up *up, struct note *note)
 {
-    static const char *const NAMES[SUITE_WITNESSES_MAX] = {"witness-1", "witness-2", "witness-3"};
+    static const char *const NAMES[] = {"witness-1", "witness-2", "witness-3"};
     const char *folder = up->options->folder;
     enum err err = ERR_OK;
-    CHECK(up->options->witnesses <= SUITE_WITNESSES_MAX);
+    CHECK(up->options->witnesses <= sizeof NAMES / sizeof *NAMES);
     for (uint32_t i = 0; i < up->options->witnesses && err == ERR_OK; i++) {
         uint16_t port = 0;
         err = process_free_port(&port, note);
