@@ -147,7 +147,7 @@ static struct digest publish_shares(struct rig *rig, const struct account_id *id
         uint32_t left = LEDGER_SHARE_TOTAL;
         for (uint32_t i = 0; i < BENCH_CONTRIBUTORS; i++) {
             openledger__v1__share__init(&shares[i]);
-            uint32_t ppb = 50000000 + (uint32_t)(r * 7919 + i * 104729) % 60000000;
+            uint32_t ppb = 50000000 + (uint32_t)(r * 7919 + i * UINT64_C(104729)) % 60000000;
             shares[i].account = ledger_binary(ids[i].bytes, ACCOUNT_ID_SIZE);
             shares[i].share_ppb = ppb;
             shares[i].influence_ppb = ppb / 3;

@@ -56,7 +56,8 @@ static void messages(struct bytes in)
     CHECK(arena != NULL);
     arena_reset(arena);
     ProtobufCMessage *message = NULL;
-    struct bytes once, twice;
+    struct bytes once;
+    struct bytes twice;
     if (rpc_decode(&openledger__v1__receipt_state__descriptor, in, arena, &message, NULL) !=
             ERR_OK ||
         rpc_encode(message, arena, &once) != ERR_OK ||

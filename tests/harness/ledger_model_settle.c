@@ -408,7 +408,9 @@ static void checkpoint_read(ProtobufCBinaryData note, unsigned long long *size, 
     memcpy(text, note.data, note.len < sizeof text ? note.len : sizeof text - 1);
     const char *line = strchr(text, '\n');
     CHECK(line != NULL);
-    CHECK(sscanf(line, "%llu %63s", size, root) == 2);
+    char *end = NULL;
+    *size = strtoull(line, &end, 10);
+    CHECK(sscanf(end, " %63s", root) == 1);
 }
 
 MODEL_RULE(report_checkpoints, ReportCheckpoints)

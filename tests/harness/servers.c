@@ -31,7 +31,8 @@ struct test_server {
 void test_server_start(struct test_server *server)
 {
     CHECK(server->process == NULL);
-    char port[16], log[FILE_PATH_SIZE];
+    char port[16];
+    char log[FILE_PATH_SIZE];
     (void)snprintf(port, sizeof port, "%u", (unsigned)server->port);
     CHECK(file_path(log, "%.4000s/log", server->folder) == ERR_OK);
     CHECK(file_make_folders(server->data, NULL) == ERR_OK);

@@ -131,7 +131,8 @@ static bool all_answered(void *argument)
 START_TEST(test_asynchronous_requests)
 {
     atomic_int count = 0;
-    struct bus_subscription *echo = NULL, *silent = NULL;
+    struct bus_subscription *echo = NULL;
+    struct bus_subscription *silent = NULL;
     ck_assert_int_eq(bus_subscribe(bus, "t.echo", NULL, answer, &count, &echo), ERR_OK);
     ck_assert_int_eq(bus_subscribe(bus, "t.silent", NULL, swallow, NULL, &silent), ERR_OK);
     for (int i = 0; i < 100; i++) {
@@ -202,7 +203,8 @@ START_TEST(test_work_queue_redelivers_after_a_crash)
     publish("t.jobs.train", "one", 1);
     struct bus_consumer_config config = {
         .stream = "T_JOBS", .durable = "workers", .ack_wait_ms = 300};
-    struct bus_consumer *first = NULL, *second = NULL;
+    struct bus_consumer *first = NULL;
+    struct bus_consumer *second = NULL;
     ck_assert_int_eq(bus_consumer_open(bus, &config, &first), ERR_OK);
     ck_assert_int_eq(bus_consumer_open(bus, &config, &second), ERR_OK);
     struct bus_message *message = fetch_one(first, 3000);

@@ -82,7 +82,9 @@ static bool is_ready(void *argument)
 
 static void start_gateway(void)
 {
-    char self[FILE_PATH_SIZE] = "", bin[FILE_PATH_SIZE], address[32];
+    char self[FILE_PATH_SIZE] = "";
+    char bin[FILE_PATH_SIZE];
+    char address[32];
     ck_assert_int_gt((int)readlink("/proc/self/exe", self, sizeof self - 1), 0);
     for (int i = 0; i < 3; i++) { /* build/MODE/tests/integration/x -> build/MODE */
         *strrchr(self, '/') = '\0';
@@ -247,7 +249,8 @@ static uint64_t opening_count(void)
         Openledger__V1__AnswerFinished *event =
             openledger__v1__answer_finished__unpack(NULL, data.size, data.data);
         Openledger__V1__Receipt *receipt = NULL;
-        struct digest id, commitment;
+        struct digest id;
+        struct digest commitment;
         struct salt salt;
         ck_assert_uint_eq(ledger_receipt_decode(ledger_bytes(event->receipt_bytes), &receipt, NULL),
                           ERR_OK);
@@ -311,7 +314,8 @@ START_TEST(test_chat_stream_refuse_settle)
     const char *headers[] = {"content-type: application/json", api_key, "idempotency-key: one",
                              NULL};
     const char *plain[] = {"content-type: application/json", api_key, NULL};
-    struct buf first, again;
+    struct buf first;
+    struct buf again;
     struct json *root;
     buf_init(&first, BODY_MAX);
     buf_init(&again, BODY_MAX);

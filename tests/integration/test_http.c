@@ -31,7 +31,8 @@ static struct bytes text(const char *words)
 static void on_hello(void *context, struct http_request *request)
 {
     (void)context;
-    char name[32] = "world", reply[64];
+    char name[32] = "world";
+    char reply[64];
     (void)!http_query_get(request, "name", name, sizeof name);
     (void)snprintf(reply, sizeof reply, "hello %s", name);
     http_reply(request, 200, "text/plain", text(reply));
@@ -365,7 +366,9 @@ static void headers2(struct buf *out, uint32_t stream_id, bool post, const char 
 {
     uint8_t block[128] = {
         (uint8_t)(0x80 | (post ? 3 : 2)), 0x86, 0x01, 1, 'x', 0x04, (uint8_t)strlen(path)};
-    memcpy(block + 7, path, strlen(path));
+    for (size_t i = 0; path[i] != '\0'; i++) {
+        block[7 + i] = (uint8_t)path[i];
+    }
     frame(out, 1, (uint8_t)(4 | (end ? 1 : 0)), stream_id, block, 7 + strlen(path));
 }
 
@@ -386,7 +389,8 @@ END_TEST
 
 START_TEST(test_http2_bodies)
 {
-    struct buf out, reply;
+    struct buf out;
+    struct buf reply;
     bool closed;
     buf_init(&out, 1 << 20);
     buf_init(&reply, 1 << 20);
@@ -414,7 +418,8 @@ END_TEST
 
 START_TEST(test_http2_rapid_reset_ends_the_connection)
 {
-    struct buf out, reply;
+    struct buf out;
+    struct buf reply;
     bool closed;
     buf_init(&out, 1 << 20);
     buf_init(&reply, 1 << 20);
@@ -437,7 +442,8 @@ END_TEST
 
 START_TEST(test_http2_half_requests_time_out)
 {
-    struct buf out, reply;
+    struct buf out;
+    struct buf reply;
     bool closed;
     buf_init(&out, 65536);
     buf_init(&reply, 65536);

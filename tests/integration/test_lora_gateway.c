@@ -165,7 +165,7 @@ static void make_request(const struct stage *stage, size_t i, struct request *re
     struct engine_job *job = &request->job;
     job->prompt_count = (uint32_t)(1 + (i * 37) % 190);
     for (uint32_t k = 0; k < job->prompt_count; k++) {
-        request->prompt[k] = k == 0 ? 1 : (uint32_t)(3 + (i * 131 + k * 17) % 500);
+        request->prompt[k] = k == 0 ? 1 : (uint32_t)(3 + (i * 131 + k * UINT64_C(17)) % 500);
     }
     job->prompt = request->prompt;
     job->max_tokens = (uint32_t)(5 + i * 3);

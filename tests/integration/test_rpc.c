@@ -444,7 +444,8 @@ END_TEST
 static void connect_call(const char *url, const char *method, const char *type, const char *body,
                          const char *extra, struct buf *out)
 {
-    char address[256], header[128];
+    char address[256];
+    char header[128];
     (void)snprintf(address, sizeof address, "%s/openledger.v1.%s", url, method);
     (void)snprintf(header, sizeof header, "content-type: %s", type);
     const char *const argv[] = {"curl", "-sS",   "-i", "--max-time", "10",
@@ -539,7 +540,8 @@ START_TEST(test_parsers)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_int_eq(rpc_parse_grpc_timeout(bad[i], &ms), ERR_INVALID);
     }
-    char out[32], back[32];
+    char out[32];
+    char back[32];
     rpc_percent_encode("a b%\n\xc3\xbc", out, sizeof out);
     ck_assert_str_eq(out, "a b%25%0A%C3%BC");
     rpc_percent_decode(out, back, sizeof back);

@@ -20,7 +20,10 @@ static void on_hello(void *context, struct http_request *request)
 
 START_TEST(test_tls_speaks_both_versions)
 {
-    char folder[FILE_PATH_SIZE], cert[FILE_PATH_SIZE], key[FILE_PATH_SIZE], url[64];
+    char folder[FILE_PATH_SIZE];
+    char cert[FILE_PATH_SIZE];
+    char key[FILE_PATH_SIZE];
+    char url[64];
     ck_assert_int_eq(file_make_private_folder("/tmp/openledger-test-", folder, NULL), ERR_OK);
     ck_assert_int_eq(file_path(cert, "%.4000s/cert", folder), ERR_OK);
     ck_assert_int_eq(file_path(key, "%.4000s/key", folder), ERR_OK);

@@ -53,7 +53,7 @@ static void publish(const struct ledger_effects *charge, uint32_t alice_ppb, enu
     struct buf out;
     struct digest first = {{0}};
     struct ledger_head head;
-    buf_init(&items, SETS_MAX * SET_SIZE);
+    buf_init(&items, (size_t)SETS_MAX * SET_SIZE);
     buf_init(&out, LEDGER_BATCH_BLOB_MAX);
     for (size_t i = 0; i < charge->receipt_count && count < SETS_MAX; i++) {
         const struct ledger_receipt *receipt =

@@ -17,9 +17,18 @@ static uint64_t running;
 /* A CHECK that fails says where; which seed it was is said here. */
 static void on_abort(int number)
 {
-    char text[64];
-    int size = snprintf(text, sizeof text, "seed %" PRIu64 ": aborted\n", running);
-    (void)!write(STDERR_FILENO, text, (size_t)size);
+    static const char BEFORE[] = "seed ";
+    static const char AFTER[] = ": aborted\n";
+    char digits[20];
+    size_t first = sizeof digits;
+    uint64_t left = running;
+    do {
+        digits[--first] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    (void)!write(STDERR_FILENO, BEFORE, sizeof BEFORE - 1);
+    (void)!write(STDERR_FILENO, digits + first, sizeof digits - first);
+    (void)!write(STDERR_FILENO, AFTER, sizeof AFTER - 1);
     (void)signal(number, SIG_DFL);
 }
 

@@ -279,9 +279,15 @@ static void make_answer(enum part lie, struct buf *out)
     uint32_t prompt[3] = {1, 2, 3};
     uint32_t answer[4] = {4, 5, 6, 7};
     struct salt salts[2];
-    struct digest commitments[2], grant = {{1}}, profile = {{2}}, id;
+    struct digest commitments[2];
+    struct digest grant = {{1}};
+    struct digest profile = {{2}};
+    struct digest id;
     uint8_t request_id[16] = {1};
-    char adapter[] = "adapter", other[] = "another", fee[] = "0.011", stop[] = "stop";
+    char adapter[] = "adapter";
+    char other[] = "another";
+    char fee[] = "0.011";
+    char stop[] = "stop";
     memset(salts, 5, sizeof salts);
     ledger_prompt_commitment(&salts[0], prompt, 3, &commitments[0]);
     ledger_answer_commitment(&salts[1], answer, 4, &commitments[1]);

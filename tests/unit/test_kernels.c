@@ -76,7 +76,8 @@ END_TEST
 START_TEST(test_attention_chunks)
 {
     enum { T = 540, H = 2, D = 12, STRIDE = H * D };
-    static float whole[T * STRIDE], parts[T * STRIDE];
+    static float whole[T * STRIDE];
+    static float parts[T * STRIDE];
     const size_t chunks[] = {1, 5, 249, 2, 1, 1, 100, 153, 1, 1, 26};
     const struct kernels *kernels = kernels_get(NULL, NULL);
     struct kernels_sequence sequence = {.row_count = T,

@@ -58,7 +58,9 @@ END_TEST
 START_TEST(test_rope_table)
 {
     enum { HALF = 24, POSITIONS = 50 };
-    float frequency[HALF], cosine[POSITIONS * HALF], sine[POSITIONS * HALF];
+    float frequency[HALF];
+    float cosine[POSITIONS * HALF];
+    float sine[POSITIONS * HALF];
     kernels_rope_frequencies(500000.0, 2 * HALF, frequency);
     kernels_rope_table(frequency, HALF, POSITIONS, cosine, sine);
     for (int i = 0; i < HALF; i++) {
@@ -133,9 +135,11 @@ static double norm_value(const double *x)
     return total;
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): out goes into the operations' arguments */
 static void norm_gradient(const struct kernels *kernels, const float *x, float *out)
 {
-    float y[NORM_ROWS * NORM_WIDTH], inv[NORM_ROWS];
+    float y[NORM_ROWS * NORM_WIDTH];
+    float inv[NORM_ROWS];
     const struct kernels_rmsnorm_backward args = {.rows = NORM_ROWS,
                                                   .width = NORM_WIDTH,
                                                   .x = x,
@@ -153,7 +157,9 @@ static void norm_gradient(const struct kernels *kernels, const float *x, float *
 /* As the head norms use it: dx over dy; and as the residual stream does: dx added to. */
 static void norm_in_place_gradient(const struct kernels *kernels, const float *x, float *out)
 {
-    float y[NORM_ROWS * NORM_WIDTH], inv[NORM_ROWS], sum[NORM_ROWS * NORM_WIDTH] = {0};
+    float y[NORM_ROWS * NORM_WIDTH];
+    float inv[NORM_ROWS];
+    float sum[NORM_ROWS * NORM_WIDTH] = {0};
     const float *weight = x + NORM_ROWS * NORM_WIDTH;
     kernels_rmsnorm(kernels, &parallel_serial, NORM_ROWS, NORM_WIDTH, 1e-5F, x, weight, y, inv);
     struct kernels_rmsnorm_backward args = {.rows = NORM_ROWS,
@@ -299,7 +305,8 @@ static double rope_value(const double *x)
     for (int i = 0; i < ROPE_ROWS * ROPE_HEADS; i++) {
         for (int j = 0; j < ROPE_DIM / 2; j++) {
             const double frequency = pow(100.0, -2.0 * j / ROPE_DIM);
-            const double angle = rope_positions[i / ROPE_HEADS] * frequency;
+            const uint32_t position = rope_positions[i / ROPE_HEADS];
+            const double angle = position * frequency;
             const double a = x[i * ROPE_DIM + j];
             const double b = x[i * ROPE_DIM + j + ROPE_DIM / 2];
             const float *dy = mix + (size_t)i * ROPE_DIM;
@@ -312,7 +319,9 @@ static double rope_value(const double *x)
 
 static void rope_gradient(const struct kernels *kernels, const float *x, float *out)
 {
-    float frequency[ROPE_DIM / 2], cosine[6 * ROPE_DIM / 2], sine[6 * ROPE_DIM / 2];
+    float frequency[ROPE_DIM / 2];
+    float cosine[6 * ROPE_DIM / 2];
+    float sine[6 * ROPE_DIM / 2];
     (void)x;
     kernels_rope_frequencies(100.0, ROPE_DIM, frequency);
     kernels_rope_table(frequency, ROPE_DIM / 2, 6, cosine, sine);
@@ -364,7 +373,8 @@ static double attention_value(const double *x)
 
 static void attention_gradient(const struct kernels *kernels, const float *x, float *out)
 {
-    float y[Q_COUNT], stats[HEADS * T * 2];
+    float y[Q_COUNT];
+    float stats[HEADS * T * 2];
     const struct kernels_sequence sequence = {.row_count = T,
                                               .q = x,
                                               .k = x + Q_COUNT,
@@ -388,6 +398,8 @@ static void attention_gradient(const struct kernels *kernels, const float *x, fl
     kernels_attention_backward(kernels, &parallel_serial, &args);
 }
 
+/* NOLINTEND(readability-non-const-parameter) */
+
 static const struct model models[] = {
     {norm_value, norm_gradient, NORM_ROWS *NORM_WIDTH + NORM_WIDTH},
     {norm_value, norm_in_place_gradient, NORM_ROWS *NORM_WIDTH},
@@ -404,7 +416,8 @@ START_TEST(test_gradient)
     const struct model *model = &models[_i];
     const double step = 1e-5;
     double x[NUMBERS_MAX];
-    float x_float[NUMBERS_MAX], got[NUMBERS_MAX];
+    float x_float[NUMBERS_MAX];
+    float got[NUMBERS_MAX];
     ck_assert_uint_le(model->count, NUMBERS_MAX);
     for (size_t i = 0; i < NUMBERS_MAX; i++) {
         mix[i] = number();
@@ -445,8 +458,13 @@ END_TEST
 START_TEST(test_adamw)
 {
     enum { N = 33, STEPS = 5 };
-    float w[N], g[N], m[N] = {0}, v[N] = {0};
-    double dw[N], dm[N] = {0}, dv[N] = {0};
+    float w[N];
+    float g[N];
+    float m[N] = {0};
+    float v[N] = {0};
+    double dw[N];
+    double dm[N] = {0};
+    double dv[N] = {0};
     const struct kernels *kernels = kernels_get(NULL, NULL);
     for (int i = 0; i < N; i++) {
         w[i] = number();
