@@ -121,8 +121,9 @@ static enum err add_witnesses(struct up *up, struct note *note)
     static const char *const NAMES[] = {"witness-1", "witness-2", "witness-3"};
     const char *folder = up->options->folder;
     enum err err = ERR_OK;
-    CHECK(up->options->witnesses <= sizeof NAMES / sizeof *NAMES);
-    for (uint32_t i = 0; i < up->options->witnesses && err == ERR_OK; i++) {
+    const uint32_t count = up->options->witnesses;
+    CHECK(count <= sizeof NAMES / sizeof *NAMES);
+    for (uint32_t i = 0; i < count && err == ERR_OK; i++) {
         uint16_t port = 0;
         err = process_free_port(&port, note);
         struct program *program = add_program(up, NAMES[i]);

@@ -303,6 +303,7 @@ static enum err openings_read(struct verify_shares *shares, struct note *note)
         return err;
     }
     shares->openings = calloc(names.count + 1, sizeof *shares->openings);
+    shares->opening_count = 0;
     err = shares->openings == NULL ? ERR_NO_MEMORY : ERR_OK;
     for (size_t i = 0; err == ERR_OK && i < names.count; i++) {
         err = opening_read(shares, names.items[i], &shares->openings[shares->opening_count], note);

@@ -110,8 +110,8 @@ enum err bech32m_decode(const char *prefix, const char *text, uint8_t *out_data,
     size_t hrp_size = prefix_size(prefix);
     char folded[BECH32M_TEXT_SIZE];
     size_t size = fold(text, folded);
-    if (size < hrp_size + 1 + CHECKSUM_SIZE || memcmp(folded, prefix, hrp_size) != 0 ||
-        folded[hrp_size] != '1') {
+    if (size <= hrp_size || size - hrp_size < 1 + CHECKSUM_SIZE ||
+        memcmp(folded, prefix, hrp_size) != 0 || folded[hrp_size] != '1') {
         return ERR_INVALID;
     }
     uint8_t data[BECH32M_DATA_MAX];

@@ -241,7 +241,7 @@ static enum err take_int(struct bytes *in, size_t size, bool big, uint64_t *out)
     return ERR_OK;
 }
 
-/* NOLINTNEXTLINE(bugprone-macro-parentheses): a type */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type */
 #define TAKE_INT(name, type, big)                                                                  \
     enum err name(struct bytes *in, type *out)                                                     \
     {                                                                                              \
@@ -252,6 +252,7 @@ static enum err take_int(struct bytes *in, size_t size, bool big, uint64_t *out)
         }                                                                                          \
         return err;                                                                                \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 TAKE_INT(bytes_take_u8, uint8_t, false)
 TAKE_INT(bytes_take_u16le, uint16_t, false)
 TAKE_INT(bytes_take_u32le, uint32_t, false)

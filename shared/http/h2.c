@@ -33,9 +33,9 @@ void http2_close(struct http_connection *connection)
         connection->dead = true; /* its callback closes */
         return;
     }
-    while (!h2o_linklist_is_empty(&connection->stream_list)) {
-        struct stream *stream =
-            H2O_STRUCT_FROM_MEMBER(struct stream, link, connection->stream_list.next);
+    for (h2o_linklist_t *at = connection->stream_list.next; at != &connection->stream_list;) {
+        struct stream *stream = H2O_STRUCT_FROM_MEMBER(struct stream, link, at);
+        at = at->next;
         h2o_linklist_unlink(&stream->link);
         if (stream->request != NULL) {
             http_request_detach(stream->request, stream->finished);
