@@ -48,25 +48,25 @@ static size_t list_count(const char *const *list)
 /* Our environment with additions replacing same names. The strings are borrowed. */
 static char **environment_create(const char *const *additions)
 {
-    size_t own_count = list_count((const char *const *)environ);
-    size_t add_count = list_count(additions);
-    char **out = calloc(own_count + add_count + 1, sizeof *out);
+    static const char *const NONE[] = {NULL};
+    additions = additions != NULL ? additions : NONE;
+    char **out =
+        calloc(list_count((const char *const *)environ) + list_count(additions) + 1, sizeof *out);
     if (out == NULL) {
         return NULL;
     }
     size_t count = 0;
-    for (size_t i = 0; i < own_count; i++) {
+    for (char **own = environ; own != NULL && *own != NULL; own++) {
         bool replaced = false;
-        for (size_t k = 0; k < add_count; k++) {
-            size_t name_size = strcspn(additions[k], "=") + 1;
-            replaced = replaced || strncmp(environ[i], additions[k], name_size) == 0;
+        for (const char *const *added = additions; *added != NULL; added++) {
+            replaced = replaced || strncmp(*own, *added, strcspn(*added, "=") + 1) == 0;
         }
         if (!replaced) {
-            out[count++] = environ[i];
+            out[count++] = *own;
         }
     }
-    for (size_t k = 0; k < add_count; k++) {
-        out[count++] = (char *)(uintptr_t)additions[k];
+    for (const char *const *added = additions; *added != NULL; added++) {
+        out[count++] = (char *)(uintptr_t)*added;
     }
     return out;
 }

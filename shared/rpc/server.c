@@ -95,15 +95,16 @@ const struct rpc_bound *rpc_bound_find(const struct rpc_server *server, const ch
     return NULL;
 }
 
-static void release(struct rpc_call *call)
+static void release(struct rpc_call *call, unsigned count)
 {
-    if (atomic_fetch_sub(&call->references, 1) == 1) {
+    if (atomic_fetch_sub(&call->references, count) == count) {
         buf_deinit(&call->reply);
         arena_destroy(call->arena);
         free(call);
     }
 }
 
+/* The answer leaves. The reference of whoever had to finish is still the caller's to give up. */
 static void finish(struct rpc_call *call, enum err err)
 {
     struct rpc_server *server = call->server;
@@ -120,7 +121,6 @@ static void finish(struct rpc_call *call, enum err err)
         err != ERR_OK && call->note.text[0] == '\0' ? err_meaning(err) : call->note.text;
     call->transport->end(call->transport_data, err, note, buf_bytes(&call->reply));
     atomic_fetch_sub(&server->calls, 1);
-    release(call);
 }
 
 static enum err handle(struct rpc_call *call)
@@ -148,10 +148,11 @@ static void run_call(void *argument)
     enum err err = handle(call);
     if (!atomic_load(&call->deferred)) {
         finish(call, err);
+        release(call, 2);
     } else {
         CHECK(err == ERR_OK); /* who defers finishes, also with an error */
+        release(call, 1);
     }
-    release(call);
 }
 
 static enum err take_in(struct rpc_server *server, const struct rpc_incoming *incoming,
@@ -184,7 +185,7 @@ static enum err take_in(struct rpc_server *server, const struct rpc_incoming *in
         call->token = arena_strdup(call->arena, incoming->token == NULL ? "" : incoming->token);
     }
     if (call->arena == NULL || call->data.data == NULL || call->token == NULL) {
-        release(call);
+        release(call, 1);
         return ERR_NO_MEMORY;
     }
     uint32_t timeout_ms =
@@ -204,7 +205,7 @@ void rpc_accept(struct rpc_server *server, const struct rpc_incoming *incoming,
     if (err == ERR_OK && atomic_fetch_add(&server->calls, 1) >= RPC_CALLS_MAX) {
         err = note_set(&note, ERR_LIMIT, "%d calls are in progress already", RPC_CALLS_MAX);
         atomic_fetch_sub(&server->calls, 1);
-        release(call);
+        release(call, 1);
     }
     if (err == ERR_OK) {
         call->transport = transport;
@@ -215,7 +216,7 @@ void rpc_accept(struct rpc_server *server, const struct rpc_incoming *incoming,
                       ? note_set(&note, ERR_UNAVAILABLE, "the service is stopping, try again")
                       : note_set(&note, err, "the service is too busy");
             atomic_fetch_sub(&server->calls, 1);
-            release(call);
+            release(call, 1);
         }
     }
     if (err != ERR_OK) {
@@ -319,4 +320,5 @@ void rpc_finish(struct rpc_call *call, enum err err)
 {
     CHECK(atomic_load(&call->deferred));
     finish(call, err);
+    release(call, 1);
 }

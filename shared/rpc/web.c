@@ -291,7 +291,8 @@ static void method_name(const char *path, char out[RPC_NAME_MAX + 1])
 static struct rpc_web *recognise(struct http_request *request)
 {
     const char *type = http_header(request, "content-type");
-    size_t size = type == NULL ? 0 : strcspn(type, "; ");
+    type = type == NULL ? "" : type;
+    size_t size = strcspn(type, "; ");
     for (size_t i = 0; i < sizeof protocols / sizeof protocols[0]; i++) {
         if (strlen(protocols[i].content_type) == size &&
             memcmp(protocols[i].content_type, type, size) == 0) {
