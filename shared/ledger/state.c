@@ -19,6 +19,7 @@ struct undo {
 };
 
 struct state {
+    struct memory *memory; /* of table and trie: the records themselves, too */
     struct table table;
     struct trie trie;
     struct leaf *first[STATE_KIND_END];
@@ -59,7 +60,10 @@ struct state *state_create(void)
     struct state *state = calloc(1, sizeof *state);
     CHECK(state != NULL);
     state->tick = 1;
+    state->memory = memory_create();
     state->table.key_of = leaf_key;
+    state->table.memory = state->memory;
+    state->trie.memory = state->memory;
     state->trie.parallel = &parallel_serial;
     return state;
 }
@@ -76,16 +80,8 @@ void state_destroy(struct state *state)
     if (state == NULL) {
         return;
     }
-    state_rollback(state);
-    trie_deinit(&state->trie); /* and the leaves that are gone, but still in it */
-    for (int kind = 1; kind < STATE_KIND_END; kind++) {
-        for (struct leaf *leaf = state->first[kind]; leaf != NULL;) {
-            struct leaf *next = leaf->next;
-            free(leaf);
-            leaf = next;
-        }
-    }
-    table_deinit(&state->table);
+    trie_deinit(&state->trie);
+    memory_destroy(state->memory);
     free(state->undo);
     free(state->saved);
     free(state);
@@ -160,8 +156,7 @@ static void undo_save(struct state *state, const struct leaf *leaf)
 void *state_add(struct state *state, enum state_kind kind, const void *record)
 {
     size_t size = record_size(kind);
-    struct leaf *leaf = malloc(sizeof *leaf + size);
-    CHECK(leaf != NULL);
+    struct leaf *leaf = trie_leaf_create(&state->trie, kind);
     *leaf = (struct leaf){.kind = (uint8_t)kind, .saved_tick = state->tick};
     memcpy(leaf->record, record, size);
     state_key(kind, record, &leaf->key);
@@ -221,7 +216,7 @@ void state_rollback(struct state *state)
         switch (undo->type) {
         case UNDO_ADDED:
             leaf_unlink(state, leaf);
-            free(leaf);
+            trie_leaf_free(&state->trie, leaf);
             break;
         case UNDO_EDITED:
             memcpy(leaf->record, state->saved + undo->saved,

@@ -1,7 +1,7 @@
 /* table.c - see table.h. Load is at most 3/4; removal shifts back, so there are no tombstones. */
 #include "shared/ledger/table.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 #include "shared/base/check.h"
 
@@ -71,13 +71,13 @@ void *table_get(const struct table *table, const struct digest *key)
                                   : segment->slots[slot_find(table, segment, head, key)].item;
 }
 
-static void segment_grow(struct table_segment *segment)
+static void segment_grow(struct memory *memory, struct table_segment *segment)
 {
     struct table_segment grown = {.count = segment->count};
     CHECK(segment->capacity < CAPACITY_MAX);
     grown.capacity = segment->capacity == 0 ? CAPACITY_MIN : 2 * segment->capacity;
-    grown.slots = calloc(grown.capacity, sizeof *grown.slots);
-    CHECK(grown.slots != NULL);
+    grown.slots = memory_take(memory, grown.capacity * sizeof *grown.slots);
+    memset(grown.slots, 0, grown.capacity * sizeof *grown.slots);
     for (uint32_t i = 0; i < segment->capacity; i++) {
         if (segment->slots[i].item != NULL) {
             uint32_t at = home_of(&grown, segment->slots[i].head);
@@ -87,7 +87,9 @@ static void segment_grow(struct table_segment *segment)
             grown.slots[at] = segment->slots[i];
         }
     }
-    free(segment->slots);
+    if (segment->capacity > 0) {
+        memory_give(memory, segment->slots, segment->capacity * sizeof *segment->slots);
+    }
     *segment = grown;
 }
 
@@ -97,7 +99,7 @@ void table_put(struct table *table, void *item)
     uint64_t head = table_head(key);
     struct table_segment *segment = &table->segments[segment_of(head)];
     if (4 * (uint64_t)(segment->count + 1) > 3 * (uint64_t)segment->capacity) {
-        segment_grow(segment);
+        segment_grow(table->memory, segment);
     }
     struct table_slot *slot = &segment->slots[slot_find(table, segment, head, key)];
     CHECK(slot->item == NULL);
@@ -124,12 +126,4 @@ void table_remove(struct table *table, const void *item)
     }
     segment->slots[hole] = (struct table_slot){.item = NULL};
     segment->count--;
-}
-
-void table_deinit(struct table *table)
-{
-    for (size_t i = 0; i < TABLE_SEGMENTS; i++) {
-        free(table->segments[i].slots);
-        table->segments[i] = (struct table_segment){.slots = NULL};
-    }
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "shared/base/digest.h"
+#include "shared/ledger/memory.h"
 
 enum { TABLE_SEGMENTS = 1024 };
 
@@ -23,9 +24,10 @@ struct table_segment {
     uint32_t count;
 };
 
-/* A zeroed table is empty. key_of tells an item's whole key: it settles equal heads. */
+/* A table zeroed but for its first two members is empty. key_of tells an item's whole key: it settles equal heads. */
 struct table {
     const struct digest *(*key_of)(const void *item);
+    struct memory *memory; /* borrowed: where the slots are; they end with it */
     struct table_segment segments[TABLE_SEGMENTS];
 };
 
@@ -33,7 +35,6 @@ uint64_t table_head(const struct digest *key);
 void *table_get(const struct table *table, const struct digest *key); /* NULL: none */
 void table_put(struct table *table, void *item);                      /* its key must be new */
 void table_remove(struct table *table, const void *item);             /* must be there */
-void table_deinit(struct table *table);                               /* the items stay */
 
 /* Asks the CPU to fetch what a table_get of this key will read first. */
 void table_prefetch(const struct table *table, const struct digest *key);

@@ -43,6 +43,22 @@ void trie_leaf_hash(const struct leaf *leaf, struct digest *out_hash)
     state_leaf_hash(&leaf->key, bytes_of(encoder.data, encoder.size), out_hash);
 }
 
+static size_t leaf_size(enum state_kind kind)
+{
+    return sizeof(struct leaf) + record_size(kind);
+}
+
+struct leaf *trie_leaf_create(struct trie *trie, enum state_kind kind)
+{
+    return slab_take(&trie->leaves[kind], trie->memory, leaf_size(kind));
+}
+
+void trie_leaf_free(struct trie *trie, struct leaf *leaf)
+{
+    enum state_kind kind = (enum state_kind)leaf->kind;
+    slab_give(&trie->leaves[kind], leaf, leaf_size(kind));
+}
+
 void trie_change(struct trie *trie, struct leaf *leaf)
 {
     trie->fresh = false;
@@ -140,6 +156,12 @@ static uint16_t leaves_at(struct trie_node node, struct span span)
     return first < own ? first : KEY_BITS;
 }
 
+/* Where a part's branches come from. */
+struct room {
+    struct slab *branches;
+    struct memory *memory;
+};
+
 /* Two sides and where they part. */
 struct fork {
     uint16_t bit;
@@ -149,18 +171,19 @@ struct fork {
 };
 
 /* What is left of two sides: nothing, one of them, or a branch: the given one, or (NULL) a new one. */
-static struct trie_node join(struct trie_branch *branch, const struct fork *fork,
+static struct trie_node join(struct room *room, struct trie_branch *branch, const struct fork *fork,
                              struct digest *out_hash)
 {
     if (is_nothing(fork->child[0]) || is_nothing(fork->child[1])) {
         unsigned side = is_nothing(fork->child[0]) ? 1 : 0;
         *out_hash = fork->hash[side];
-        free(branch);
+        if (branch != NULL) {
+            slab_give(room->branches, branch, sizeof *branch);
+        }
         return fork->child[side];
     }
     if (branch == NULL) {
-        branch = malloc(sizeof *branch);
-        CHECK(branch != NULL);
+        branch = slab_take(room->branches, room->memory, sizeof *branch);
     }
     branch->bit = fork->bit;
     branch->head = fork->head;
@@ -183,7 +206,7 @@ static struct trie_node stand(struct span span, struct digest *out_hash)
 }
 
 /* A subtree of new leaves alone. */
-static struct trie_node build(struct span span, /* NOLINT(misc-no-recursion) */
+static struct trie_node build(struct room *room, struct span span, /* NOLINT(misc-no-recursion) */
                               struct digest *out_hash)
 {
     if (span.count == 0) {
@@ -195,9 +218,9 @@ static struct trie_node build(struct span span, /* NOLINT(misc-no-recursion) */
     }
     struct fork fork = {.bit = bit, .head = span.items[0].head};
     size_t split = split_at(span, bit);
-    fork.child[0] = build(side_of(span, split, 0), &fork.hash[0]);
-    fork.child[1] = build(side_of(span, split, 1), &fork.hash[1]);
-    return join(NULL, &fork, out_hash);
+    fork.child[0] = build(room, side_of(span, split, 0), &fork.hash[0]);
+    fork.child[1] = build(room, side_of(span, split, 1), &fork.hash[1]);
+    return join(room, NULL, &fork, out_hash);
 }
 
 /* Fetches what an update of this subtree will read. In a large trie each step of a way down is a miss, and
@@ -223,14 +246,14 @@ static void warm(struct trie_node top, struct span span)
 }
 
 /* Node with the changes made. *hash: node's so far; becomes the result's. */
-static struct trie_node update(struct trie_node node, /* NOLINT(misc-no-recursion) */
-                               struct span span, struct digest *hash)
+static struct trie_node update(struct room *room, /* NOLINT(misc-no-recursion) */
+                               struct trie_node node, struct span span, struct digest *hash)
 {
     if (span.count == 0) {
         return node;
     }
     if (is_nothing(node)) {
-        return build(span, hash);
+        return build(room, span, hash);
     }
     uint16_t bit = leaves_at(node, span);
     if (bit == KEY_BITS && node.leaf != NULL) {
@@ -248,9 +271,9 @@ static struct trie_node update(struct trie_node node, /* NOLINT(misc-no-recursio
             if (span.count > WARM_MAX && changes.count <= WARM_MAX) {
                 warm(branch->child[side], changes);
             }
-            fork.child[side] = update(branch->child[side], changes, &fork.hash[side]);
+            fork.child[side] = update(room, branch->child[side], changes, &fork.hash[side]);
         }
-        return join(branch, &fork, hash);
+        return join(room, branch, &fork, hash);
     }
     const struct digest *key = &leaf_below(node)->key; /* rare: a new leaf beside this subtree */
     unsigned here = trie_bit(key, bit);
@@ -258,9 +281,9 @@ static struct trie_node update(struct trie_node node, /* NOLINT(misc-no-recursio
     fork.bit = bit;
     fork.head = table_head(key);
     fork.hash[here] = *hash;
-    fork.child[here] = update(node, side_of(span, split, here), &fork.hash[here]);
-    fork.child[!here] = build(side_of(span, split, !here), &fork.hash[!here]);
-    return join(NULL, &fork, hash);
+    fork.child[here] = update(room, node, side_of(span, split, here), &fork.hash[here]);
+    fork.child[!here] = build(room, side_of(span, split, !here), &fork.hash[!here]);
+    return join(room, NULL, &fork, hash);
 }
 
 /* ---- parts -------------------------------------------------------------------------------------- */
@@ -269,6 +292,7 @@ struct work {
     struct trie *trie;
     struct trie_change *sorted;
     size_t begin[TRIE_PARTS + 1];
+    size_t dead[TRIE_PARTS]; /* leaves that are gone, moved to the beginning of each part */
 };
 
 static int change_order(const void *a, const void *b)
@@ -290,11 +314,12 @@ static void part_update(void *argument, uint32_t part)
     if (count <= WARM_MAX) {
         warm(work->trie->parts[part], (struct span){items, count});
     }
-    work->trie->parts[part] =
-        update(work->trie->parts[part], (struct span){items, count}, &work->trie->hashes[part]);
+    struct room room = {&work->trie->branches[part], work->trie->memory};
+    work->trie->parts[part] = update(&room, work->trie->parts[part], (struct span){items, count},
+                                     &work->trie->hashes[part]);
     for (size_t i = 0; i < count; i++) {
         if (items[i].leaf->dead) {
-            free(items[i].leaf);
+            items[work->dead[part]++] = items[i];
         } else {
             items[i].leaf->changed = false;
         }
@@ -320,6 +345,11 @@ static void changes_apply(struct trie *trie)
     const struct parallel *parallel =
         trie->change_count >= PARALLEL_MIN ? trie->parallel : &parallel_serial;
     parallel->run(parallel->context, TRIE_PARTS, part_update, &work);
+    for (size_t i = 0; i < TRIE_PARTS; i++) {
+        for (size_t k = 0; k < work.dead[i]; k++) {
+            trie_leaf_free(trie, work.sorted[work.begin[i] + k].leaf);
+        }
+    }
     free(work.sorted);
     trie->change_count = 0;
 }
@@ -390,25 +420,8 @@ const struct leaf *trie_path(const struct trie *trie, const struct digest *key,
     return node.leaf;
 }
 
-static void node_free(struct trie_node node) /* NOLINT(misc-no-recursion) */
-{
-    if (node.branch != NULL) {
-        node_free(node.branch->child[0]);
-        node_free(node.branch->child[1]);
-        free(node.branch);
-    }
-}
-
 void trie_deinit(struct trie *trie)
 {
-    for (size_t i = 0; i < TRIE_PARTS; i++) {
-        node_free(trie->parts[i]);
-    }
-    for (size_t i = 0; i < trie->change_count; i++) {
-        if (trie->changes[i].leaf->dead) {
-            free(trie->changes[i].leaf);
-        }
-    }
     free(trie->changes);
-    *trie = (struct trie){.parallel = trie->parallel};
+    *trie = (struct trie){.parallel = trie->parallel, .memory = trie->memory};
 }

@@ -12,6 +12,7 @@
 
 #include "shared/base/digest.h"
 #include "shared/base/parallel.h"
+#include "shared/ledger/memory.h"
 #include "shared/ledger/state.h"
 
 enum { TRIE_PARTS = 256 }; /* one per first byte of the key */
@@ -38,8 +39,12 @@ struct trie_change {
     struct leaf *leaf;
 };
 
+/* Zeroed but for its first two members it is empty. */
 struct trie {
     const struct parallel *parallel;
+    struct memory *memory; /* borrowed: where leaves and branches are; they end with it */
+    struct slab leaves[STATE_KIND_END];
+    struct slab branches[TRIE_PARTS]; /* each part's own: parts are updated side by side */
     struct trie_node parts[TRIE_PARTS];
     struct digest hashes[TRIE_PARTS];
     struct trie_change *changes;
@@ -48,6 +53,11 @@ struct trie {
     struct digest root;
 };
 
+/* A leaf of a kind for a record of record_size(kind) bytes, its contents undefined; it is in no trie yet. */
+struct leaf *trie_leaf_create(struct trie *trie, enum state_kind kind);
+/* Only for one that was never listed as a change. */
+void trie_leaf_free(struct trie *trie, struct leaf *leaf);
+
 /* A committed change: leaf is new, edited or dead. */
 void trie_change(struct trie *trie, struct leaf *leaf);
 /* Applies the changes; frees leaves that are dead. */
@@ -55,7 +65,7 @@ void trie_root(struct trie *trie, struct digest *out_root);
 /* Fills steps and count; NULL: the trie is empty. Only right after trie_root. */
 const struct leaf *trie_path(const struct trie *trie, const struct digest *key,
                              struct state_path *out_path);
-void trie_deinit(struct trie *trie);
+void trie_deinit(struct trie *trie); /* but for what is in its memory */
 
 /* Asks the CPU to fetch memory of the state. */
 static inline void trie_fetch(const void *from, size_t size)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/ledger/memory.h"
 #include "shared/ledger/state.h"
 #include "shared/ledger/table.h"
 #include "shared/ledger/trie.h"
@@ -58,7 +59,8 @@ static struct digest chosen_key(void)
 
 START_TEST(keys_with_long_common_beginnings)
 {
-    struct trie trie = {.parallel = &parallel_serial};
+    struct memory *memory = memory_create();
+    struct trie trie = {.parallel = &parallel_serial, .memory = memory};
     struct leaf *live[KEYS] = {NULL};
     size_t count = 0;
     for (int round = 0; round < ROUNDS; round++) {
@@ -77,10 +79,9 @@ START_TEST(keys_with_long_common_beginnings)
                 trie_change(&trie, live[at]);
                 live[at] = live[--count];
             } else if (count < KEYS) {
-                struct leaf *leaf = calloc(1, sizeof *leaf + sizeof(struct state_tx));
-                ck_assert_ptr_nonnull(leaf);
-                leaf->kind = STATE_TX;
-                leaf->key = key;
+                struct leaf *leaf = trie_leaf_create(&trie, STATE_TX);
+                *leaf = (struct leaf){.kind = STATE_TX, .key = key};
+                memset(leaf->record, 0, sizeof(struct state_tx));
                 live[count++] = leaf;
                 trie_change(&trie, leaf);
             }
@@ -98,9 +99,7 @@ START_TEST(keys_with_long_common_beginnings)
     }
     ck_assert_uint_gt(count, 20);
     trie_deinit(&trie);
-    for (size_t i = 0; i < count; i++) {
-        free(live[i]);
-    }
+    memory_destroy(memory);
 }
 END_TEST
 
@@ -238,6 +237,7 @@ START_TEST(table_with_equal_heads)
     struct table *table = calloc(1, sizeof *table);
     ck_assert_ptr_nonnull(table);
     table->key_of = itself;
+    table->memory = memory_create();
     static struct digest keys[256];
     for (size_t i = 0; i < 256; i++) { /* all in one segment, many with the same first 8 bytes */
         keys[i].bytes[6] = (uint8_t)(i % 4);
@@ -250,8 +250,71 @@ START_TEST(table_with_equal_heads)
     for (size_t i = 0; i < 256; i++) {
         ck_assert_ptr_eq(table_get(table, &keys[i]), i % 3 == 0 ? NULL : &keys[i]);
     }
-    table_deinit(table);
+    memory_destroy(table->memory);
     free(table);
+}
+END_TEST
+
+/* ---- the memory --------------------------------------------------------------------------------- */
+
+START_TEST(blocks_do_not_overlap)
+{
+    enum { BLOCKS = 500 };
+    static struct {
+        uint8_t *start;
+        size_t size;
+    } blocks[BLOCKS];
+    struct memory *memory = memory_create();
+    for (size_t round = 0; round < 20000; round++) {
+        size_t at = test_rand() % BLOCKS;
+        uint8_t mark = (uint8_t)at;
+        if (blocks[at].start == NULL) {
+            size_t size = (size_t)MEMORY_BLOCK_MIN << test_rand() % 10;
+            blocks[at].size = round % 1000 == 0 ? (size_t)4 << 20 : size; /* more than a region */
+            blocks[at].start = memory_take(memory, blocks[at].size);
+            size_t aligned = blocks[at].size < 2 << 20 ? blocks[at].size : 2 << 20;
+            ck_assert_uint_eq((uintptr_t)blocks[at].start % aligned, 0);
+            memset(blocks[at].start, mark, blocks[at].size);
+        } else {
+            for (size_t i = 0; i < blocks[at].size; i += 64) {
+                ck_assert_uint_eq(blocks[at].start[i], mark);
+            }
+            ck_assert_uint_eq(blocks[at].start[blocks[at].size - 1], mark);
+            memory_give(memory, blocks[at].start, blocks[at].size);
+            blocks[at].start = NULL;
+        }
+    }
+    memory_destroy(memory);
+}
+END_TEST
+
+START_TEST(slab_items_do_not_overlap)
+{
+    enum { ITEMS = 5000 };
+    static uint8_t *items[ITEMS];
+    static const size_t SIZES[] = {8, 64, 100, 4000};
+    for (size_t s = 0; s < sizeof SIZES / sizeof SIZES[0]; s++) {
+        struct memory *memory = memory_create();
+        struct slab slab = {.block = 0};
+        memset(items, 0, sizeof items);
+        size_t lines = 0;
+        for (size_t round = 0; round < (size_t)4 * ITEMS; round++) {
+            size_t at = test_rand() % ITEMS;
+            uint8_t mark = (uint8_t)at;
+            if (items[at] == NULL) {
+                items[at] = slab_take(&slab, memory, SIZES[s]);
+                lines += (uintptr_t)items[at] % 64 != 0;
+                memset(items[at], mark, SIZES[s]);
+            } else {
+                ck_assert_uint_eq(items[at][0], mark);
+                ck_assert_uint_eq(items[at][SIZES[s] - 1], mark);
+                slab_give(&slab, items[at], SIZES[s]);
+                items[at] = NULL;
+            }
+        }
+        ck_assert_uint_eq(lines, 0); /* each begins on a cache line */
+        memory_destroy(memory);
+    }
 }
 END_TEST
 
@@ -264,6 +327,8 @@ int main(void)
     tcase_add_test(tcase, many_records_on_many_threads);
     tcase_add_test(tcase, paths_lead_to_the_root);
     tcase_add_test(tcase, table_with_equal_heads);
+    tcase_add_test(tcase, blocks_do_not_overlap);
+    tcase_add_test(tcase, slab_items_do_not_overlap);
     Suite *suite = suite_create("ledger state");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
