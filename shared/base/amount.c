@@ -1,6 +1,7 @@
 /* amount.c - see amount.h. */
 #include "shared/base/amount.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,41 +244,50 @@ enum err amount_parse(const char *text, struct amount *out)
     return ERR_OK;
 }
 
+/* Writes value in decimal, with zeros before it to at least `least` digits, so that it ends before `end`. */
+static char *digits_before(char *end, uint64_t value, int least)
+{
+    for (; value > 0 || least > 0; value /= 10, least--) {
+        *--end = (char)('0' + (int)(value % 10));
+    }
+    return end;
+}
+
+/* In pieces of 64 bits: dividing 128 for each digit would cost more than all else about a posting. */
 const char *amount_format(struct amount a, char out[AMOUNT_TEXT_SIZE])
 {
-    u128 units = units_of(a);
+    u128 whole = units_of(a) / AMOUNT_UNITS_PER_OPEN;
+    uint64_t fraction = (uint64_t)(units_of(a) - whole * AMOUNT_UNITS_PER_OPEN);
     char digits[AMOUNT_TEXT_SIZE];
-    size_t at = sizeof digits;
-    digits[--at] = '\0';
-    bool shown = false; /* no zeros at the end of the fraction */
-    for (int i = 0; i < AMOUNT_DECIMALS; i++, units /= 10) {
-        shown = shown || units % 10 != 0;
-        if (shown) {
-            digits[--at] = (char)('0' + (int)(units % 10));
+    char *const end = digits + sizeof digits;
+    char *at = end;
+    *--at = '\0';
+    if (fraction > 0) {
+        int decimals = AMOUNT_DECIMALS;
+        for (; fraction % 10 == 0; fraction /= 10) { /* no zeros at the end of the fraction */
+            decimals--;
         }
+        at = digits_before(at, fraction, decimals);
+        *--at = '.';
     }
-    if (shown) {
-        digits[--at] = '.';
+    if (whole > UINT64_MAX) {
+        const uint64_t low = (uint64_t)(whole % AMOUNT_UNITS_PER_OPEN);
+        whole /= AMOUNT_UNITS_PER_OPEN;
+        at = digits_before(at, low, AMOUNT_DECIMALS);
     }
-    do {
-        digits[--at] = (char)('0' + (int)(units % 10));
-        units /= 10;
-    } while (units > 0);
-    return memcpy(out, digits + at, sizeof digits - at);
+    at = digits_before(at, (uint64_t)whole, 1);
+    return memcpy(out, at, (size_t)(end - at));
 }
 
 void amount_to_bytes(struct amount a, uint8_t out[AMOUNT_BYTES])
 {
-    for (int i = 0; i < AMOUNT_BYTES; i++) {
-        out[i] = (uint8_t)(units_of(a) >> 8 * (AMOUNT_BYTES - 1 - i));
-    }
+    const uint64_t halves[2] = {htobe64(a.high), htobe64(a.low)};
+    memcpy(out, halves, sizeof halves);
 }
 
 struct amount amount_from_bytes(const uint8_t in[AMOUNT_BYTES])
 {
-    u128 units = 0;
-    for (int i = 0; i < AMOUNT_BYTES; i++) {
-        units = units << 8 | in[i];
-    }
-    return amount_of(units);
+    uint64_t halves[2];
+    memcpy(halves, in, sizeof halves);
+    return (struct amount){.high = be64toh(halves[0]), .low = be64toh(halves[1])};
 }

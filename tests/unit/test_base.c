@@ -43,6 +43,12 @@ START_TEST(test_amount_text)
         check_text(parse(round[i]), round[i]);
     }
     check_text(parse("0.500"), "0.5");
+    check_text((struct amount){1, 0}, "18.446744073709551616");
+    /* Where the whole OPEN need more than 64 bits. */
+    check_text(parse("18446744073709551615.000000000000000001"),
+               "18446744073709551615.000000000000000001");
+    check_text(parse("18446744073709551616"), "18446744073709551616");
+    check_text(parse("300000000000000000007.25"), "300000000000000000007.25");
     ck_assert(amount_equal(parse(MAX_TEXT), MAX));
     ck_assert(amount_equal(parse("1000000000"), amount_from_open(AMOUNT_SUPPLY_OPEN)));
     static const char *const bad[] = {
@@ -61,6 +67,8 @@ START_TEST(test_amount_text)
         struct amount a = {test_rand() >> test_rand() % 64, test_rand()};
         char text[AMOUNT_TEXT_SIZE];
         amount_to_bytes(a, bytes);
+        ck_assert_uint_eq(bytes[0], a.high >> 56);
+        ck_assert_uint_eq(bytes[AMOUNT_BYTES - 1], a.low & 0xff);
         ck_assert(amount_equal(amount_from_bytes(bytes), a));
         ck_assert(amount_equal(parse(amount_format(a, text)), a));
     }
