@@ -83,25 +83,39 @@ enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct ledger_t
     return ERR_OK;
 }
 
+/* Fields of a serialised message in proto3's canonical form: what is 0 or empty is left out. */
+static void number_put(struct buf *out, uint8_t field, uint64_t value)
+{
+    if (value != 0) {
+        buf_append_byte(out, (uint8_t)(field << 3)); /* wire type 0: a varint */
+        buf_append_varint(out, value);
+    }
+}
+
+static void bytes_put(struct buf *out, uint8_t field, struct bytes value)
+{
+    if (value.size != 0) {
+        buf_append_byte(out, (uint8_t)(field << 3 | 2)); /* wire type 2: a size and as many bytes */
+        buf_append_varint(out, value.size);
+        buf_append_bytes(out, value);
+    }
+}
+
+/* By hand: packing a message from its descriptor costs several times as much, and this is done for every leg. */
 enum err ledger_posting_encode(uint64_t index, uint32_t leg_number, const struct ledger_leg *leg,
                                struct buf *out)
 {
     char amount[AMOUNT_TEXT_SIZE];
-    char reason[32];
-    Openledger__V1__Posting posting = OPENLEDGER__V1__POSTING__INIT;
-    (void)amount_format(leg->amount, amount);
-    CHECK(strlen(leg->reason) < sizeof reason);
-    memcpy(reason, leg->reason, strlen(leg->reason) + 1);
-    posting.index = index;
-    posting.leg = leg_number;
-    posting.account = ledger_binary(leg->account.bytes, ACCOUNT_ID_SIZE);
-    posting.credit = leg->credit;
-    posting.amount = amount;
-    posting.reason = reason;
+    number_put(out, 1, index);
+    number_put(out, 2, leg_number);
+    bytes_put(out, 3, bytes_of(leg->account.bytes, ACCOUNT_ID_SIZE));
+    number_put(out, 4, leg->credit ? 1 : 0);
+    bytes_put(out, 5, bytes_of_text(amount_format(leg->amount, amount)));
+    bytes_put(out, 6, bytes_of_text(leg->reason));
     if (leg->has_reference) {
-        posting.reference = ledger_binary(leg->reference.bytes, DIGEST_SIZE);
+        bytes_put(out, 7, digest_bytes(&leg->reference));
     }
-    return ledger_pack(&posting.base, out);
+    return buf_err(out);
 }
 
 enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *out,

@@ -7,6 +7,7 @@
 #include "shared/base/check.h"
 #include "shared/crypto/signed_note.h"
 #include "shared/ledger/account_proof.h"
+#include "shared/ledger/postings.h"
 #include "shared/ledger/tx.h"
 #include "tests/harness/ledger_world.h"
 #include "tests/harness/seed.h"
@@ -230,6 +231,45 @@ START_TEST(test_proof_files)
 }
 END_TEST
 
+/* A posting is written by hand, so it is compared with what protobuf-c makes of the same leg. */
+START_TEST(test_postings)
+{
+    static const uint64_t INDEXES[] = {1, 127, 128, UINT64_MAX};
+    static const uint32_t LEGS[] = {0, 1, 300, LEDGER_LEGS_MAX};
+    static const struct amount AMOUNTS[] = {{0, 0}, {0, 1}, {UINT64_MAX, UINT64_MAX}};
+    struct ledger_leg leg = {.reason = "transfer"};
+    struct buf posting;
+    buf_init(&posting, POSTING_MAX);
+    memset(leg.account.bytes, 0xa5, ACCOUNT_ID_SIZE);
+    for (uint32_t i = 0; i < 4 * 4 * 3 * 4; i++) {
+        char amount[AMOUNT_TEXT_SIZE];
+        char reason[] = "transfer";
+        Openledger__V1__Posting same = OPENLEDGER__V1__POSTING__INIT;
+        uint8_t packed[POSTING_MAX];
+        leg.amount = AMOUNTS[i / 16 % 3];
+        leg.credit = i / 48 % 2 == 0;
+        leg.has_reference = i / 96 == 0;
+        leg.reference.bytes[0] = (uint8_t)i;
+        (void)amount_format(leg.amount, amount);
+        same.index = INDEXES[i % 4];
+        same.leg = LEGS[i / 4 % 4];
+        same.account = ledger_binary(leg.account.bytes, ACCOUNT_ID_SIZE);
+        same.credit = leg.credit;
+        same.amount = amount;
+        same.reason = reason;
+        if (leg.has_reference) {
+            same.reference = ledger_binary(leg.reference.bytes, DIGEST_SIZE);
+        }
+        buf_clear(&posting);
+        accepted(ledger_posting_encode(same.index, same.leg, &leg, &posting));
+        ck_assert_uint_eq(openledger__v1__posting__get_packed_size(&same), posting.size);
+        ck_assert_uint_eq(openledger__v1__posting__pack(&same, packed), posting.size);
+        ck_assert_mem_eq(posting.data, packed, posting.size);
+    }
+    buf_deinit(&posting);
+}
+END_TEST
+
 int main(void)
 {
     crypto_start();
@@ -241,6 +281,7 @@ int main(void)
     tcase_add_test(rules, test_hostile_account_proofs);
     tcase_add_test(rules, test_quorum);
     tcase_add_test(rules, test_proof_files);
+    tcase_add_test(rules, test_postings);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
