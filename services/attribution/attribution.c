@@ -94,6 +94,11 @@ static enum err fill_row(const struct lineage_judge *judge, const Openledger__V1
     return ERR_OK;
 }
 
+bool attribution_hopeless(enum err err)
+{
+    return err == ERR_INVALID || err == ERR_RANGE || err == ERR_LIMIT;
+}
+
 enum err attribution_evidence(const struct lineage_judge *judge,
                               const struct attribution_answer *answer,
                               const struct attrib_result *result, struct bytes share_set,

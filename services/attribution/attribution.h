@@ -31,6 +31,11 @@ MUST_USE enum err attribution_answer_read(struct bytes data, struct attribution_
                                           struct note *note);
 void attribution_answer_deinit(struct attribution_answer *answer); /* a zeroed one is fine */
 
+/* Can an index that came to this error never be made? Its answers are then parked, for good: so only what
+ * is wrong in the objects themselves counts, never what a disk (full, read-only, decayed), a peer or the ledger (no
+ * bond at the moment) refuses. */
+bool attribution_hopeless(enum err err);
+
 /* Appends the answer's AnswerAttribution: its ShareSet and the rows behind it with excerpts. */
 MUST_USE enum err attribution_evidence(const struct lineage_judge *judge,
                                        const struct attribution_answer *answer,

@@ -22,7 +22,9 @@
 #define ENGINE_BATCH_MS 300U        /* between two batches */
 #define ENGINE_RETRY_MS 1000U       /* before an answer that came too early is looked at again */
 #define ENGINE_INDEX_RETRY_MS 5000U /* before an index that could not be built is tried again */
-#define ENGINE_SUBMIT_MS 10000U     /* the worker is held up at most so long by one transaction */
+#define ENGINE_DISK_RETRY_MS                                                                       \
+    30000U                      /* the same, when a disk is why: the work is done again in full */
+#define ENGINE_SUBMIT_MS 10000U /* the worker is held up at most so long by one transaction */
 #define ENGINE_DETAIL_SIZE 200
 
 struct engine_options {

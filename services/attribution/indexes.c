@@ -38,15 +38,16 @@ static void set_building(struct engine *engine, const char *name, const char *de
 static void set_failed(struct engine *engine, const char *name, enum err err,
                        const struct note *note)
 {
-    bool permanent = err == ERR_INVALID || err == ERR_RANGE || err == ERR_LIMIT ||
-                     err == ERR_CORRUPT || err == ERR_DENIED;
+    bool permanent = attribution_hopeless(err);
     CHECK(pthread_mutex_lock(&engine->lock) == 0);
     struct engine_failure *slot = failure_find(engine, name);
     if (slot == NULL) {
         slot = &engine->failures[engine->failure_count++ % ENGINE_FAILURES_MAX];
     }
-    *slot = (struct engine_failure){.retry_at_ms = clock_mono_ms() + ENGINE_INDEX_RETRY_MS,
-                                    .permanent = permanent};
+    bool disk = err == ERR_FULL || err == ERR_IO || err == ERR_CORRUPT || err == ERR_DENIED;
+    *slot = (struct engine_failure){
+        .retry_at_ms = clock_mono_ms() + (disk ? ENGINE_DISK_RETRY_MS : ENGINE_INDEX_RETRY_MS),
+        .permanent = permanent};
     (void)snprintf(slot->name, sizeof slot->name, "%s", name);
     (void)snprintf(slot->detail, sizeof slot->detail, "%.*s", ENGINE_DETAIL_SIZE - 1, note->text);
     CHECK(pthread_mutex_unlock(&engine->lock) == 0);

@@ -215,7 +215,8 @@ static enum err reply_contribution(struct datanet_api *api, struct rpc_call *cal
     return err != ERR_OK ? err : rpc_reply(call, record);
 }
 
-/* Whole and as committed: then it becomes a blob. Otherwise the upload starts over. */
+/* Whole and as committed: then it becomes a blob. What is not as committed starts over; where only the disk did
+ * not take it (ERR_FULL), the bytes stay and the caller finishes again. */
 static enum err accept_bytes(struct datanet_api *api, struct rpc_call *call,
                              const struct ledger_contribution *contribution, struct upload *upload)
 {
@@ -223,7 +224,8 @@ static enum err accept_bytes(struct datanet_api *api, struct rpc_call *call,
     struct digest digest;
     buf_init(&content, LEDGER_CONTRIBUTION_SIZE_MAX);
     enum err err = datanet_store_read(api->store, &upload->contribution, &content, rpc_note(call));
-    if (err == ERR_OK && content.size < upload->size) {
+    bool read = err == ERR_OK; /* else what follows says nothing about the content */
+    if (read && content.size < upload->size) {
         err = note_set(rpc_note(call), ERR_CONFLICT, "%zu of %llu bytes are here: send the rest",
                        content.size, (unsigned long long)upload->size);
         buf_deinit(&content);
@@ -240,7 +242,7 @@ static enum err accept_bytes(struct datanet_api *api, struct rpc_call *call,
         err = datanet_content_check(follow_ledger(api->follow), contribution, buf_bytes(&content),
                                     rpc_note(call));
     }
-    if (err == ERR_INVALID || err == ERR_LIMIT) {
+    if (read && (err == ERR_INVALID || err == ERR_LIMIT)) {
         enum err discarded = datanet_store_discard(api->store, &upload->contribution, NULL);
         err = discarded == ERR_OK ? err : discarded;
     }

@@ -272,7 +272,7 @@ static enum err publish(struct work *work, const struct trainer_output *output, 
     if (err == ERR_OK) {
         err = blob_put(blobs, buf_bytes(&output->adapter), &question->adapter, note);
     }
-    err = trainer_store_refused(err); /* their sizes are within a blob's */
+    err = trainer_store_refused(err);
     if (err == ERR_OK) {
         err = ask(question, on_complete);
         *note = question->note;
@@ -328,7 +328,7 @@ uint32_t runner_delay_ms(enum err err, uint64_t deliveries)
     bool blob = err == ERR_NOT_FOUND && deliveries < RUNNER_ATTEMPTS_MAX;
     bool later = blob || err == ERR_UNAVAILABLE || err == ERR_TIMEOUT || err == ERR_CANCELLED ||
                  err == ERR_NO_MEMORY || err == ERR_CONFLICT;
-    return err == ERR_IO ? RUNNER_DISK_MS : later ? RUNNER_RETRY_MS : 0;
+    return err == ERR_FULL || err == ERR_IO ? RUNNER_DISK_MS : later ? RUNNER_RETRY_MS : 0;
 }
 
 /* Ends a job, or puts it off: returns for how long, 0: it is done with. */

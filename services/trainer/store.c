@@ -19,7 +19,7 @@ static enum err path_of(const struct trainer_store *store, const struct digest *
 
 enum err trainer_store_refused(enum err err)
 {
-    return err == ERR_LIMIT || err == ERR_DENIED ? ERR_IO : err;
+    return err == ERR_DENIED ? ERR_IO : err;
 }
 
 enum err trainer_store_save(const struct trainer_store *store, const struct digest *job,

@@ -16,15 +16,15 @@ struct trainer_store {
 MUST_USE enum err trainer_store_init(struct trainer_store *store, const char *folder,
                                      struct note *note);
 
-/* Replaces the job's checkpoint in one step; what is read later is whole. ERR_IO: the disk did not take it
- * (full, read-only): this machine's fault and not the job's; the note names the path. */
+/* Replaces the job's checkpoint in one step; what is read later is whole. ERR_FULL, ERR_IO (also for a
+ * read-only disk): this machine's fault and not the job's; the note names the path. */
 MUST_USE enum err trainer_store_save(const struct trainer_store *store, const struct digest *job,
                                      struct bytes checkpoint, struct note *note);
 /* Appends it to out. ERR_NOT_FOUND: there is none. */
 MUST_USE enum err trainer_store_load(const struct trainer_store *store, const struct digest *job,
                                      struct buf *out, struct note *note);
-/* What it means for a job that our own disk, or the blob store's, did not take bytes within their bounds:
- * ERR_IO for ERR_LIMIT (full) and ERR_DENIED (read-only), other errors as they are. */
+/* What it means for a job that our own disk, or the blob store's, did not take bytes: ERR_IO for ERR_DENIED
+ * (read-only), which from anybody else is about the job; other errors as they are. */
 enum err trainer_store_refused(enum err err);
 /* Forgets it; a missing one is fine. */
 void trainer_store_remove(const struct trainer_store *store, const struct digest *job);

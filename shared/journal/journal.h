@@ -57,7 +57,7 @@ void journal_head(const struct journal *journal, struct digest *out_head);
 MUST_USE enum err journal_chain(const struct journal *journal, uint64_t index,
                                 struct digest *out_chain);
 
-/* Appends one record, in memory and page cache only. ERR_LIMIT: too large, disk full. ERR_IO. */
+/* Appends one record, in memory and page cache only. ERR_LIMIT: too large. ERR_FULL. ERR_IO. */
 MUST_USE enum err journal_append(struct journal *journal, struct bytes record, uint64_t *out_index,
                                  struct note *note);
 /* Makes everything appended so far durable. Costs nothing when nothing is new. */

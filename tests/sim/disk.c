@@ -196,7 +196,7 @@ static enum err disk_write(int fd, uint64_t offset, const void *data, size_t siz
         return ERR_IO;
     }
     if (full[at->node]) {
-        return ERR_LIMIT;
+        return ERR_FULL;
     }
     struct inode *inode = at->inode;
     if (offset + size > inode->cache.size) {
@@ -217,7 +217,7 @@ static enum err disk_resize(int fd, uint64_t size)
         return ERR_IO;
     }
     if (full[at->node] && size > at->inode->cache.size) {
-        return ERR_LIMIT;
+        return ERR_FULL;
     }
     resize(&at->inode->cache, size);
     struct pending *pending = later(at->inode);

@@ -1,5 +1,6 @@
 /* test_base.c - money, identifiers and buffers: published vectors, slow models, bounds. */
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,12 +351,19 @@ START_TEST(test_errors)
     for (enum err err = ERR_OK; err < ERR_COUNT;
          err++) { /* what we send, a peer of ours gets back */
         enum err back = err_from_grpc_status(err_grpc_status(err));
-        ck_assert(back == err || (err == ERR_NO_MEMORY && back == ERR_LIMIT));
+        ck_assert(back == err || (err == ERR_NO_MEMORY && back == ERR_LIMIT) ||
+                  (err == ERR_FULL && back == ERR_UNAVAILABLE));
         ck_assert_int_ge(err_http_status(err), 200);
         ck_assert_ptr_nonnull(err_meaning(err));
     }
     ck_assert_int_eq(err_grpc_status(ERR_DENIED), 7);
     ck_assert_int_eq(err_http_status(ERR_DENIED), 403);
+    ck_assert_int_eq(err_http_status(ERR_FULL), 507);
+    /* ERR_LIMIT is about the content: what the machine lacks must never read so */
+    static const int lacks[] = {ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM};
+    for (size_t i = 0; i < sizeof lacks / sizeof lacks[0]; i++) {
+        ck_assert_uint_eq(err_from_errno(lacks[i]), i < 3 ? ERR_FULL : ERR_NO_MEMORY);
+    }
     ck_assert_uint_eq(err_from_grpc_status(-1), ERR_IO);
     ck_assert_uint_eq(err_from_grpc_status(2), ERR_IO);
     ck_assert_uint_eq(err_from_grpc_status(6), ERR_CONFLICT);

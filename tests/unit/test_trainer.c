@@ -308,7 +308,7 @@ START_TEST(test_a_full_disk_puts_a_job_off)
     enum err err = trainer_run(&job, (struct bytes){0}, &parallel_serial, &hooks, &out, &note);
     limit.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    ck_assert_int_eq(err, ERR_IO);
+    ck_assert_int_eq(err, ERR_FULL);
     ck_assert_msg(strstr(note.text, store.folder) != NULL, "%s", note.text);
     ck_assert_uint_eq(runner_delay_ms(err, UINT64_MAX), RUNNER_DISK_MS);
     ck_assert_int_eq(trainer_store_load(&store, &job.id, &kept, &note), ERR_NOT_FOUND);
@@ -337,7 +337,9 @@ START_TEST(test_what_fails_a_job)
     }
     ck_assert_uint_eq(runner_delay_ms(ERR_NOT_FOUND, RUNNER_ATTEMPTS_MAX - 1), RUNNER_RETRY_MS);
     ck_assert_uint_eq(runner_delay_ms(ERR_NOT_FOUND, RUNNER_ATTEMPTS_MAX), 0);
-    ck_assert_int_eq(trainer_store_refused(ERR_LIMIT), ERR_IO);  /* full */
+    ck_assert_uint_eq(runner_delay_ms(ERR_FULL, UINT64_MAX), RUNNER_DISK_MS);
+    ck_assert_uint_eq(runner_delay_ms(ERR_IO, UINT64_MAX), RUNNER_DISK_MS);
+    ck_assert_int_eq(trainer_store_refused(ERR_FULL), ERR_FULL);
     ck_assert_int_eq(trainer_store_refused(ERR_DENIED), ERR_IO); /* read-only */
     ck_assert_int_eq(trainer_store_refused(ERR_OK), ERR_OK);
     ck_assert_int_eq(trainer_store_refused(ERR_NO_MEMORY), ERR_NO_MEMORY);
