@@ -83,39 +83,54 @@ enum err ledger_checkpoint_verify(struct bytes note_bytes, const struct ledger_t
     return ERR_OK;
 }
 
-/* Fields of a serialised message in proto3's canonical form: what is 0 or empty is left out. */
-static void number_put(struct buf *out, uint8_t field, uint64_t value)
+/* Fields of a serialised message in proto3's canonical form: what is 0 or empty is left out. Each returns where
+ * the next one goes. */
+static uint8_t *number_put(uint8_t *at, unsigned field, uint64_t value)
 {
     if (value != 0) {
-        buf_append_byte(out, (uint8_t)(field << 3)); /* wire type 0: a varint */
-        buf_append_varint(out, value);
+        *at++ = (uint8_t)(field << 3); /* wire type 0: a varint */
+        for (; value >= 0x80; value >>= 7) {
+            *at++ = (uint8_t)(value | 0x80);
+        }
+        *at++ = (uint8_t)value;
     }
+    return at;
 }
 
-static void bytes_put(struct buf *out, uint8_t field, struct bytes value)
+static uint8_t *bytes_put(uint8_t *at, unsigned field, struct bytes value)
 {
+    CHECK(value.size < 0x80); /* its size is one byte */
     if (value.size != 0) {
-        buf_append_byte(out, (uint8_t)(field << 3 | 2)); /* wire type 2: a size and as many bytes */
-        buf_append_varint(out, value.size);
-        buf_append_bytes(out, value);
+        *at++ = (uint8_t)(field << 3 | 2); /* wire type 2: a size and as many bytes */
+        *at++ = (uint8_t)value.size;
+        memcpy(at, value.data, value.size);
     }
+    return at + value.size;
 }
 
 /* By hand: packing a message from its descriptor costs several times as much, and this is done for every leg. */
 enum err ledger_posting_encode(uint64_t index, uint32_t leg_number, const struct ledger_leg *leg,
                                struct buf *out)
 {
+    enum { TEXT_BEFORE = 2, NUMBERS_MAX = 11 + 6 + 2, DIGESTS_MAX = 2 * (2 + DIGEST_SIZE) };
     char amount[AMOUNT_TEXT_SIZE];
-    number_put(out, 1, index);
-    number_put(out, 2, leg_number);
-    bytes_put(out, 3, bytes_of(leg->account.bytes, ACCOUNT_ID_SIZE));
-    number_put(out, 4, leg->credit ? 1 : 0);
-    bytes_put(out, 5, bytes_of_text(amount_format(leg->amount, amount)));
-    bytes_put(out, 6, bytes_of_text(leg->reason));
-    if (leg->has_reference) {
-        bytes_put(out, 7, digest_bytes(&leg->reference));
+    struct bytes reason = bytes_of_text(leg->reason);
+    uint8_t *const begin = buf_reserve(out, NUMBERS_MAX + DIGESTS_MAX + TEXT_BEFORE +
+                                                AMOUNT_TEXT_SIZE + TEXT_BEFORE + reason.size);
+    if (begin == NULL) {
+        return buf_err(out);
     }
-    return buf_err(out);
+    uint8_t *at = number_put(begin, 1, index);
+    at = number_put(at, 2, leg_number);
+    at = bytes_put(at, 3, bytes_of(leg->account.bytes, ACCOUNT_ID_SIZE));
+    at = number_put(at, 4, leg->credit ? 1 : 0);
+    at = bytes_put(at, 5, bytes_of_text(amount_format(leg->amount, amount)));
+    at = bytes_put(at, 6, reason);
+    if (leg->has_reference) {
+        at = bytes_put(at, 7, digest_bytes(&leg->reference));
+    }
+    buf_commit(out, (size_t)(at - begin));
+    return ERR_OK;
 }
 
 enum err ledger_proof_make(const struct ledger_proof_parts *parts, struct buf *out,
