@@ -24,6 +24,7 @@ enum {
 
 struct blob_store {
     char folder[FILE_PATH_SIZE];
+    uint64_t copies_max; /* bytes */
 };
 
 enum err blob_open(const char *folder, struct blob_store **out_store, struct note *note)
@@ -32,6 +33,7 @@ enum err blob_open(const char *folder, struct blob_store **out_store, struct not
     if (store == NULL) {
         return ERR_NO_MEMORY;
     }
+    store->copies_max = BLOB_COPIES_MAX;
     enum err err = file_path(store->folder, "%s", folder);
     err = err == ERR_OK && strlen(folder) + HEX_SIZE + 32 >= FILE_PATH_SIZE ? ERR_LIMIT : err;
     err = err == ERR_OK ? file_make_folders(folder, note)
@@ -52,6 +54,16 @@ void blob_close(struct blob_store *store)
 const char *blob_store_folder(const struct blob_store *store)
 {
     return store->folder;
+}
+
+void blob_copies_limit(struct blob_store *store, uint64_t size_max)
+{
+    store->copies_max = size_max;
+}
+
+uint64_t blob_copies_max(const struct blob_store *store)
+{
+    return store->copies_max;
 }
 
 /* Paths of an object and of its shard's folder. They fit: blob_open saw to it. */

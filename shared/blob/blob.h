@@ -20,14 +20,21 @@
 
 #define BLOB_SIZE_MAX (64U << 20) /* bytes of one object */
 
+/* Bytes of all copies of whole files in a folder (blob_file.h), unless a setting says otherwise: two of the largest. */
+#define BLOB_COPIES_MAX (UINT64_C(128) << 30)
+
 struct blob_store;
 
 /* Opens or makes the folder. */
 MUST_USE enum err blob_open(const char *folder, struct blob_store **out_store, struct note *note);
 void blob_close(struct blob_store *store); /* NULL is fine */
 const char *blob_store_folder(const struct blob_store *store);
+/* Another bound than BLOB_COPIES_MAX; before a second thread has the store. */
+void blob_copies_limit(struct blob_store *store, uint64_t size_max);
+uint64_t blob_copies_max(const struct blob_store *store);
 
-/* Stores content durably and gives its name. ERR_LIMIT: above BLOB_SIZE_MAX, or disk full. */
+/* Stores content durably and gives its name. ERR_LIMIT: above BLOB_SIZE_MAX. ERR_FULL,
+ * ERR_DENIED, ERR_IO: the disk did not take it, which says nothing about the content. */
 MUST_USE enum err blob_put(struct blob_store *store, struct bytes content,
                            struct digest *out_digest, struct note *note);
 

@@ -6,6 +6,7 @@
 
 #include "shared/base/check.h"
 #include "shared/base/hex.h"
+#include "shared/blob/blob_room.h"
 #include "shared/crypto/sha256.h"
 
 uint32_t blob_chunk_count(uint64_t size)
@@ -118,36 +119,43 @@ static enum err copy_path(const struct blob_store *store, const struct blob_file
 
 /* The copy on its way. */
 struct copy {
-    int fd;         /* of the file's size */
+    int fd;         /* of the file's size, with a shared lock: nobody removes it to make room */
     uint64_t old;   /* so many bytes of it may be good already */
     uint8_t *chunk; /* room for one */
 };
 
-static enum err copy_open(const char *path, uint64_t size, struct copy *out, struct note *note)
+/* One attempt. *out_gone: what was opened is not at path any more, or was never ours. */
+static enum err copy_try(const char *path, uint64_t size, struct copy *copy, bool *out_gone,
+                         struct note *note)
 {
-    int fd = -1;
-    uint64_t old = 0;
-    enum err err = file_open(path, FILE_WRITE, &fd, note);
-    err = err ? err : file_fd_size(fd, &old, note);
-    if (err == ERR_OK && old > size) { /* nobody of ours wrote that; others may have it mapped */
-        file_close(fd);
-        fd = -1;
-        old = 0;
+    enum err err = file_open(path, FILE_WRITE, &copy->fd, note);
+    err = err ? err : file_lock_wait(copy->fd, true, note);
+    err = err ? err : file_fd_size(copy->fd, &copy->old, note);
+    *out_gone = err == ERR_OK && !file_is_at(copy->fd, path); /* removed before we had the lock */
+    if (err == ERR_OK && !*out_gone && copy->old > size) {
+        *out_gone = true; /* nobody of ours wrote that; others may have it mapped */
         err = file_remove(path, note);
-        err = err ? err : file_open(path, FILE_WRITE_NEW, &fd, note);
+        err = err == ERR_NOT_FOUND ? ERR_OK : err;
     }
-    if (err == ERR_OK && old < size) {
-        err = file_reserve(fd, size, note);
-        err = err ? note_wrap(note, ERR_IO, "%s needs %llu bytes", path, (unsigned long long)size)
-                  : ERR_OK;
+    return err;
+}
+
+static enum err copy_open(const struct blob_store *store, const char *path, uint64_t size,
+                          struct copy *copy, struct note *note)
+{
+    enum { ATTEMPTS_MAX = 16 }; /* each lost only to somebody who removes it at that very moment */
+    bool gone = true;
+    enum err err = ERR_OK;
+    for (int i = 0; i < ATTEMPTS_MAX && gone && err == ERR_OK; i++) {
+        file_close(copy->fd);
+        copy->fd = -1;
+        err = copy_try(path, size, copy, &gone, note);
     }
-    if (err != ERR_OK) {
-        file_close(fd);
-        return err;
+    if (err == ERR_OK && gone) {
+        return note_set(note, ERR_UNAVAILABLE, "%s is removed as often as it is made", path);
     }
-    out->fd = fd;
-    out->old = old;
-    return ERR_OK;
+    err = err ? err : blob_room_reserve(path, copy->fd, size, blob_copies_max(store), note);
+    return err ? err : file_use(copy->fd, note);
 }
 
 static enum err chunk_fetch(struct blob_store *store, const struct digest *digest, int fd,
@@ -197,19 +205,21 @@ static enum err copy_map(struct blob_store *store, const struct blob_file *file,
 {
     struct copy copy = {.fd = -1, .chunk = malloc(BLOB_CHUNK_SIZE)};
     struct file_map map = {.size = 0};
-    enum err err = copy.chunk == NULL ? ERR_NO_MEMORY : copy_open(path, file->size, &copy, note);
+    enum err err =
+        copy.chunk == NULL ? ERR_NO_MEMORY : copy_open(store, path, file->size, &copy, note);
     err = err ? err : copy_fill(store, file, &copy, progress, note);
-    err = err ? err : file_map_open(path, &map, note);
-    file_close(copy.fd);
+    err = err ? err : file_map_take(copy.fd, &map, note);
     free(copy.chunk);
-    if (err == ERR_OK && map.size != file->size) {
+    if (err != ERR_OK) {
+        file_close(copy.fd);
+        return err;
+    }
+    if (map.size != file->size) {
         file_map_close(&map);
-        err = note_set(note, ERR_CONFLICT, "%s changed while it was opened", path);
+        return note_set(note, ERR_IO, "%s changed while it was opened", path);
     }
-    if (err == ERR_OK) {
-        *out = map;
-    }
-    return err;
+    *out = map;
+    return ERR_OK;
 }
 
 static enum err nameless_map(struct blob_store *store, const struct blob_file *file,

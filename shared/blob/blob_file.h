@@ -5,9 +5,9 @@
  * equal lists, and a list commits to every byte.
  *
  * On disk: folder/files/<64 hex digits> beside the objects, named after the list, shared by all
- * processes. It is a copy: it may be deleted when nobody loads a model, and is made again. Mapping looks
- * at every byte: a chunk of the copy that is missing or damaged comes from the store again, so a
- * fetch that was cut off goes on where it stopped. Where the folder may only be read (an auditor's), the
+ * processes. It is a copy: it may be deleted at any time, and is made again; copies that nobody has mapped
+ * make room for new ones (blob_room.h, README.md). Mapping looks at every byte: a chunk of the copy that is missing
+ * or damaged comes from the store again, so a fetch that was cut off goes on where it stopped. Where the folder may only be read (an auditor's), the
  * copy is a nameless one in /var/tmp, gone when it is unmapped.
  *
  * Caveats: until it is unmapped, the bytes are as trustworthy as whoever may write to the folder; the
@@ -39,15 +39,16 @@ struct blob_progress {
 };
 
 /* Stores the file at path; blob_file_deinit() the list. ERR_INVALID: empty. ERR_LIMIT: larger than
- * BLOB_FILE_SIZE_MAX, or the disk is full. ERR_CONFLICT: it became shorter meanwhile. ERR_CANCELLED. */
+ * BLOB_FILE_SIZE_MAX. ERR_FULL. ERR_CONFLICT: it became shorter meanwhile. ERR_CANCELLED. */
 MUST_USE enum err blob_file_put(struct blob_store *store, const char *path,
                                 struct blob_progress *progress, struct blob_file *out,
                                 struct note *note);
 void blob_file_deinit(struct blob_file *file); /* a zeroed one is fine */
 
 /* The file's bytes, checked; file_map_close() them. ERR_NOT_FOUND, ERR_CORRUPT: the note names the chunk.
- * ERR_IO: no room for the copy (the machine's fault, not the file's); what is there stays, and the next
- * call goes on. ERR_CANCELLED. */
+ * ERR_FULL: no room for the copy, on the disk or within blob_copies_max(); what is there stays, and the next
+ * call goes on. ERR_UNAVAILABLE: the copy was removed again and again. ERR_CANCELLED. Until the map is closed no
+ * process removes the copy to make room. */
 MUST_USE enum err blob_file_map(struct blob_store *store, const struct blob_file *file,
                                 struct blob_progress *progress, struct file_map *out,
                                 struct note *note);

@@ -162,6 +162,41 @@ enum err file_lock(int fd, struct note *note)
     return flock(fd, LOCK_EX | LOCK_NB) == 0 ? ERR_OK : fd_failed(note, "lock");
 }
 
+enum err file_lock_wait(int fd, bool shared, struct note *note)
+{
+    if (simulated_fd(fd) != NULL) {
+        return ERR_OK;
+    }
+    int rc;
+    do {
+        rc = flock(fd, shared ? LOCK_SH : LOCK_EX);
+    } while (rc != 0 && errno == EINTR);
+    return rc == 0 ? ERR_OK : fd_failed(note, "lock");
+}
+
+bool file_is_at(int fd, const char *path)
+{
+    struct stat open_one;
+    struct stat named;
+    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0 &&
+           open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+}
+
+enum err file_used(const char *path, int64_t *out_ns, struct note *note)
+{
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return failed(note, "ask the times of", path);
+    }
+    *out_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    return ERR_OK;
+}
+
+enum err file_use(int fd, struct note *note)
+{
+    return futimens(fd, NULL) == 0 ? ERR_OK : fd_failed(note, "set the times of");
+}
+
 enum err file_sync_folder(const char *folder, struct note *note)
 {
     const struct file_disk *disk = simulated_path(folder);
@@ -318,24 +353,38 @@ enum err file_write_quick(const char *path, struct bytes content, unsigned mode,
     return write_replace(path, content, mode, false, note);
 }
 
+static enum err map_fd(int fd, struct file_map *out_map, struct note *note)
+{
+    uint64_t size = 0;
+    enum err err = file_fd_size(fd, &size, note);
+    struct file_map map = {.size = (size_t)size};
+    if (err == ERR_OK && size > 0) {
+        void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+        map.data = data;
+        err = data == MAP_FAILED ? fd_failed(note, "map") : ERR_OK;
+    }
+    if (err == ERR_OK) {
+        *out_map = map;
+    }
+    return err;
+}
+
 enum err file_map_open(const char *path, struct file_map *out_map, struct note *note)
 {
     int fd = -1;
-    uint64_t size = 0;
     enum err err = file_open(path, FILE_READ, &fd, note);
-    err = err == ERR_OK ? file_fd_size(fd, &size, note) : err;
-    if (err == ERR_OK) {
-        struct file_map map = {.size = (size_t)size};
-        if (size > 0) {
-            void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
-            map.data = data;
-            err = data == MAP_FAILED ? failed(note, "map", path) : ERR_OK;
-        }
-        if (err == ERR_OK) {
-            *out_map = map;
-        }
+    if (err != ERR_OK) {
+        return err;
     }
+    err = map_fd(fd, out_map, note);
     file_close(fd);
+    return err == ERR_OK ? ERR_OK : note_wrap(note, err, "%s", path);
+}
+
+enum err file_map_take(int fd, struct file_map *out_map, struct note *note)
+{
+    enum err err = map_fd(fd, out_map, note);
+    out_map->held = err == ERR_OK ? fd + 1 : out_map->held;
     return err;
 }
 
@@ -344,5 +393,6 @@ void file_map_close(struct file_map *map)
     if (map->data != NULL) {
         (void)munmap((void *)(uintptr_t)map->data, map->size);
     }
+    file_close(map->held - 1);
     *map = (struct file_map){0};
 }

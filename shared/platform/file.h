@@ -1,8 +1,8 @@
 /* file.h - disk. Every read has a ceiling, every durable write survives a power cut.
  *
  * Errors of the system map to: ERR_NOT_FOUND (no such file), ERR_DENIED (permission), ERR_CONFLICT
- * (exists, locked), ERR_LIMIT (larger than the ceiling, disk full), ERR_IO; the note, which may be
- * NULL everywhere, names path and cause. Paths are the caller's: never build one from foreign names.
+ * (exists, locked), ERR_LIMIT (larger than the ceiling), ERR_FULL (disk full), ERR_NO_MEMORY (memory,
+ * descriptors), ERR_IO; the note, which may be NULL everywhere, names path and cause. Paths are the caller's: never build one from foreign names.
  *
  * Any thread; descriptors are plain ints, close-on-exec. */
 #pragma once
@@ -37,8 +37,11 @@ MUST_USE enum err file_write_quick(const char *path, struct bytes content, unsig
 struct file_map {
     const uint8_t *data;
     size_t size;
+    int held; /* file_map_take's own; 0 in a zeroed map */
 };
 MUST_USE enum err file_map_open(const char *path, struct file_map *out_map, struct note *note);
+/* Maps the open file fd. On ERR_OK fd belongs to the map and is closed with it: a lock on it is held until then. */
+MUST_USE enum err file_map_take(int fd, struct file_map *out_map, struct note *note);
 void file_map_close(struct file_map *map); /* a zeroed map is fine */
 
 /* --- folders and names --- */
@@ -97,6 +100,16 @@ MUST_USE enum err file_truncate(int fd, uint64_t size, struct note *note);
 /* Takes the file's exclusive lock, held until its descriptor closes or the process dies (flock).
  * ERR_CONFLICT: someone else has it. */
 MUST_USE enum err file_lock(int fd, struct note *note);
+/* The same, and waits for it. shared: not alone, but with others that ask so. fd may be a folder's (FILE_READ). */
+MUST_USE enum err file_lock_wait(int fd, bool shared, struct note *note);
+
+/* Is it fd's file that path names? After a lock was got: its holder before may have removed or replaced it. */
+bool file_is_at(int fd, const char *path);
+
+/* When a file was last marked as used, in nanoseconds since 1970: its time of modification, which writing
+ * sets too. (Reading through a map leaves no trace that could be relied on.) */
+MUST_USE enum err file_used(const char *path, int64_t *out_ns, struct note *note);
+MUST_USE enum err file_use(int fd, struct note *note); /* now */
 
 /* --- a simulated disk --- */
 

@@ -39,6 +39,12 @@ static const struct setting common[] = {
      .type = SETTING_TEXT,
      .fallback = "",
      .doc = "folder of content-addressed objects; empty: blobs in data-dir"},
+    {.name = "blob-copies-mib",
+     .type = SETTING_U64,
+     .fallback = "131072", /* BLOB_COPIES_MAX */
+     .min = 1,
+     .max = 1U << 30,
+     .doc = "whole-file copies of base models beside the objects: at most so many MiB"},
     {.name = "http",
      .type = SETTING_TEXT,
      .fallback = "127.0.0.1:0",
@@ -119,6 +125,9 @@ static enum err open_parts(struct service *service, struct note *note)
     }
     if (err == ERR_OK) {
         err = blob_open(blobs, &service->blobs, note);
+    }
+    if (err == ERR_OK) {
+        blob_copies_limit(service->blobs, settings_u64(settings, "blob-copies-mib") << 20);
     }
     if (err == ERR_OK) {
         err = bus_open(

@@ -13,6 +13,7 @@
 #include "shared/base/hex.h"
 #include "shared/crypto/sha256.h"
 #include "tests/harness/folder.h"
+#include "tests/harness/full_disk.h"
 #include "tests/harness/seed.h"
 
 static struct note note;
@@ -125,6 +126,42 @@ START_TEST(test_damage)
     buf_deinit(&out);
     buf_deinit(&file);
     blob_close(store);
+    test_folder_remove();
+}
+END_TEST
+
+/* What the disk has no room for is ERR_FULL, not a word about the content; nothing of it is left there. */
+START_TEST(test_put_on_a_full_disk)
+{
+    enum { SIZE = 100000 };
+    test_folder_make();
+    if (!full_disk_make(1)) {
+        test_folder_remove();
+        return;
+    }
+    struct blob_store *store = NULL;
+    struct buf out;
+    static uint8_t data[SIZE];
+    for (size_t i = 0; i < SIZE; i++) {
+        data[i] = (uint8_t)test_rand();
+    }
+    ck_assert_uint_eq(blob_open(test_path("disk/blobs"), &store, &note), ERR_OK);
+    struct digest digest;
+    full_disk_fill(SIZE / 2);
+    ck_assert_uint_eq(blob_put(store, bytes_of(data, SIZE), &digest, &note), ERR_FULL);
+    ck_assert_ptr_nonnull(strstr(note.text, "No space left"));
+    ck_assert_uint_eq(blob_put(store, bytes_of(data, 100), &digest, &note), ERR_OK);
+    full_disk_room();
+    ck_assert_uint_eq(blob_put(store, bytes_of(data, SIZE), &digest, &note), ERR_OK);
+    buf_init(&out, SIZE);
+    ck_assert_uint_eq(blob_get(store, &digest, &out, &note), ERR_OK);
+    ck_assert(bytes_equal(buf_bytes(&out), bytes_of(data, SIZE)));
+    size_t count = 0;
+    ck_assert_uint_eq(blob_each(store, count_one, &count, &note), ERR_OK);
+    ck_assert_uint_eq(count, 2);
+    buf_deinit(&out);
+    blob_close(store);
+    full_disk_remove();
     test_folder_remove();
 }
 END_TEST
@@ -318,7 +355,7 @@ START_TEST(test_file_errors)
     struct rlimit limit = {.rlim_cur = BLOB_CHUNK_SIZE, .rlim_max = RLIM_INFINITY};
     (void)signal(SIGXFSZ, SIG_IGN); /* as a full disk: no room beyond the first chunk */
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    expect_map_fails(store, &file, ERR_IO, " needs 16789561 bytes: ");
+    expect_map_fails(store, &file, ERR_FULL, ": 16789561 bytes more are needed: ");
     limit.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     expect_map(store, &file, data);
@@ -365,6 +402,7 @@ int main(void)
     tcase_set_timeout(rules, 60);
     tcase_add_test(rules, test_put_get_each_remove);
     tcase_add_test(rules, test_damage);
+    tcase_add_test(rules, test_put_on_a_full_disk);
     tcase_add_test(rules, test_many_processes_one_folder);
     tcase_add_test(rules, test_file_resumes);
     tcase_add_test(rules, test_file_copy_is_mended);
