@@ -183,8 +183,10 @@ $(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
 
 # A unit test of services/NAME/NAME.c (the domain, without sockets) is tests/unit/test_NAME.c: it
 # links every file of that service but main.c.
-# A second test of the same service is test_NAME_TOPIC.c.
-service_folder = $(firstword $(wildcard services/$(1) services/$(firstword $(subst -, ,$(1)))))
+# A second test of the same service is test_NAME_TOPIC.c; a NAME has one word or two.
+name_words = $(subst -, ,$(1))
+service_folder = $(firstword $(wildcard services/$(1) services/$(firstword $(name_words))-$(word 2,$(name_words)) \
+  services/$(firstword $(name_words))))
 service_of = $(filter-out %/main.c,$(sort $(wildcard $(addsuffix /*.c,$(call service_folder,$(1))))))
 define test_rules
 $(BUILD)/$(1:%.c=%): $(BUILD)/$(1:%.c=%.o) $(call obj,$(call service_of,$(subst _,-,$(patsubst test_%.c,%,$(notdir $(1)))))) \

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/log.h"
 #include "shared/store/store.h"
 
 enum table { TABLE_EVIDENCE, TABLE_PENDING, TABLE_OUTBOX, TABLE_PARKED, TABLE_COUNT };
@@ -26,10 +27,18 @@ enum err attribution_store_open(const char *folder, struct attribution_store **o
     }
     struct store_options options = {
         .folder = folder, .tables = TABLES, .table_count = TABLE_COUNT, .durable = true};
-    enum err err = store_open(&options, &store->db, note);
+    struct note why = {""};
+    bool anew = false;
+    enum err err = store_open_anew(&options, &store->db, &anew, &why);
     if (err != ERR_OK) {
         free(store);
-        return err;
+        return note_set(note, err, "%s", why.text);
+    }
+    if (anew) {
+        log_warn("store_anew note=\"%s\" now=\"answers whose shares the ledger waits for come "
+                 "again from "
+                 "the gateways; rows behind answers settled before are not shown\"",
+                 why.text);
     }
     *out = store;
     return ERR_OK;

@@ -21,6 +21,9 @@
 
 struct attribution_store;
 
+/* A damaged store, or one of an older format, is set aside (STORE_ASIDE) and made anew, with a line in the log. Nothing in
+ * it is the only copy: while the ledger waits for a receipt's shares, its gateway sends the opening again, and the
+ * same shares follow from it. */
 MUST_USE enum err attribution_store_open(const char *folder, struct attribution_store **out,
                                          struct note *note);
 void attribution_store_close(struct attribution_store *store); /* NULL is fine */

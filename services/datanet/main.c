@@ -1,6 +1,8 @@
 /* main.c - the datanet process: takes contributions, finds duplicates, prepares versions. */
 #include "services/datanet/api.h"
+#include "services/datanet/recover.h"
 #include "shared/base/log.h"
+#include "shared/platform/clock.h"
 #include "shared/service/service.h"
 
 static const struct setting SETTINGS[] = {
@@ -17,8 +19,11 @@ static const struct service_config CONFIG = {
     .setting_count = sizeof SETTINGS / sizeof SETTINGS[0],
 };
 
+#define RECOVER_RETRY_MS 30000 /* after a disk that could not be read */
+
 struct process {
     struct service *service;
+    uint64_t recover_at_ms; /* monotonic */
     struct datanet_api api;
 };
 
@@ -38,12 +43,40 @@ static enum err uploaded_content(void *context, const struct digest *contributio
     return err;
 }
 
+/* After the store was lost: once the ledger is read, its uploads are looked for, until that has worked. */
+static bool uploads_known(struct process *process)
+{
+    struct datanet_api *api = &process->api;
+    struct note note = {""};
+    uint64_t count = 0;
+    if (!datanet_store_lost(api->store)) {
+        return true;
+    }
+    if (clock_mono_ms() < process->recover_at_ms) {
+        return false;
+    }
+    enum err err =
+        datanet_recover(api->store, api->blobs, follow_ledger(api->follow), &count, &note);
+    err = err ? err : datanet_store_found(api->store, &note);
+    if (err != ERR_OK) {
+        process->recover_at_ms = clock_mono_ms() + RECOVER_RETRY_MS;
+        log_warn("uploads_not_found err=%s note=\"%s\"", err_name(err), note.text);
+        return false;
+    }
+    log_info("uploads_found count=%llu", (unsigned long long)count);
+    return true;
+}
+
 static void on_pump(void *context)
 {
     struct process *process = context;
     (void)follow_pump(process->api.follow);
-    bool ready = follow_caught_up(process->api.follow);
-    service_ready(process->service, ready, ready ? NULL : "catching up with the ledger");
+    bool read = follow_caught_up(process->api.follow);
+    bool ready = read && uploads_known(process);
+    service_ready(process->service, ready,
+                  ready  ? NULL
+                  : read ? "looking for uploads among the blobs"
+                         : "catching up with the ledger");
 }
 
 /* Called on the follower's thread. A full queue is no loss: the timer pumps too. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shared/base/hex.h"
+#include "shared/base/log.h"
 #include "shared/platform/file.h"
 #include "shared/store/store.h"
 
@@ -13,25 +14,36 @@ enum { TABLE_UPLOADS, TABLE_COUNT };
 struct datanet_store {
     struct store *store;
     char folder[FILE_PATH_SIZE]; /* of upload files, named by the contribution's hex id */
+    char index[FILE_PATH_SIZE];  /* of LMDB */
 };
 
 enum err datanet_store_open(const char *folder, struct datanet_store **out_store, struct note *note)
 {
     static const char *const TABLES[TABLE_COUNT] = {"uploads"};
-    char index[FILE_PATH_SIZE];
     struct datanet_store *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {
         return ERR_NO_MEMORY;
     }
     struct store_options options = {
-        .folder = index, .tables = TABLES, .table_count = TABLE_COUNT, .durable = true};
+        .folder = opened->index, .tables = TABLES, .table_count = TABLE_COUNT, .durable = true};
     enum err err = file_path(opened->folder, "%s/uploads", folder);
-    err = err != ERR_OK ? err : file_path(index, "%s/index", folder);
+    err = err != ERR_OK ? err : file_path(opened->index, "%s/index", folder);
     err = err != ERR_OK ? err : file_make_folders(opened->folder, note);
-    err = err != ERR_OK ? err : store_open(&options, &opened->store, note);
+    struct note why = {""};
+    bool anew = false;
+    if (err == ERR_OK) {
+        err = store_open_anew(&options, &opened->store, &anew, &why);
+        (void)(err ? note_set(note, err, "%s", why.text) : ERR_OK);
+    }
     if (err != ERR_OK) {
         free(opened);
         return err;
+    }
+    if (anew) {
+        log_warn("uploads_anew note=\"%s\" now=\"finished ones are looked for among the blobs, "
+                 "those under way "
+                 "begin again\"",
+                 why.text);
     }
     *out_store = opened;
     return ERR_OK;
@@ -43,6 +55,16 @@ void datanet_store_close(struct datanet_store *store)
         store_close(store->store);
         free(store);
     }
+}
+
+bool datanet_store_lost(const struct datanet_store *store)
+{
+    return store_aside(store->index);
+}
+
+enum err datanet_store_found(struct datanet_store *store, struct note *note)
+{
+    return store_aside_remove(store->index, note);
 }
 
 static enum err decode(const struct digest *contribution, struct bytes value,

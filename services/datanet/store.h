@@ -26,9 +26,15 @@ struct upload {
     bool finished; /* then digest names a blob */
 };
 
+/* A damaged store, or one of an older format, is set aside (STORE_ASIDE) and made anew, with a line in the log. */
 MUST_USE enum err datanet_store_open(const char *folder, struct datanet_store **out_store,
                                      struct note *note);
 void datanet_store_close(struct datanet_store *store); /* NULL is fine */
+
+/* Was it made anew, and are its finished uploads not found again yet (recover.h)? Also after a restart: the damaged
+ * file stays until datanet_store_found() deletes it. */
+bool datanet_store_lost(const struct datanet_store *store);
+MUST_USE enum err datanet_store_found(struct datanet_store *store, struct note *note);
 
 /* ERR_NOT_FOUND: never begun. */
 MUST_USE enum err datanet_store_get(struct datanet_store *store, const struct digest *contribution,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shared/base/check.h"
+#include "shared/base/log.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
 #include "shared/store/store.h"
@@ -58,7 +59,16 @@ enum err gateway_store_open(const char *folder, struct gateway_store **out, stru
     }
     struct store_options options = {.folder = folder, .tables = TABLES, .table_count = TABLE_COUNT};
     struct store_txn *txn = NULL;
-    enum err err = store_open(&options, &store->store, note);
+    struct note why = {""};
+    bool anew = false;
+    enum err err = store_open_anew(&options, &store->store, &anew, &why);
+    if (err != ERR_OK) {
+        (void)note_set(note, err, "%s", why.text);
+    } else if (anew) {
+        log_warn("index_anew note=\"%s\" now=\"deleted, and made again from the journal\"",
+                 why.text);
+        err = store_aside_remove(folder, note);
+    }
     if (err == ERR_OK) {
         err = store_begin(store->store, STORE_READ, &txn, note);
     }

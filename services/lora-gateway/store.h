@@ -16,6 +16,7 @@
 
 struct gateway_store;
 
+/* A damaged store, or one of an older format, is made anew with a line in the log. */
 MUST_USE enum err gateway_store_open(const char *folder, struct gateway_store **out,
                                      struct note *note);
 void gateway_store_close(struct gateway_store *store); /* NULL is fine */

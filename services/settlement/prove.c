@@ -52,6 +52,8 @@ static enum err tiles_open(struct settlement *settlement, struct note *note)
 {
     enum err err = tlog_store_open(settlement->tiles_folder, &settlement->tiles, note);
     if (err == ERR_CORRUPT || err == ERR_NOT_FOUND) {
+        log_warn("tiles_anew note=\"%s\" now=\"deleted, and made again from the headers\"",
+                 note->text);
         err = file_remove_tree(settlement->tiles_folder, note);
         err = err ? err : tlog_store_open(settlement->tiles_folder, &settlement->tiles, note);
     }

@@ -6,6 +6,7 @@
 
 #include "services/settlement/internal.h"
 #include "shared/base/check.h"
+#include "shared/base/log.h"
 #include "shared/base/parallel.h"
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
@@ -190,6 +191,8 @@ static enum err folders_open(struct settlement *settlement, const char *folder, 
     }
     err = settlement_store_open(settlement->index_folder, &settlement->store, note);
     if (err == ERR_CORRUPT) { /* derived: make it anew */
+        log_warn("index_anew note=\"%s\" now=\"deleted, and made again from the journal\"",
+                 note->text);
         err = file_remove_tree(settlement->index_folder, note);
         err = err ? err : settlement_store_open(settlement->index_folder, &settlement->store, note);
     }

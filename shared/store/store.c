@@ -15,6 +15,7 @@ struct store {
     uint32_t table_count;
     const char *const *tables;
     MDB_dbi dbi[STORE_TABLES_MAX];
+    int lock_fd; /* the folder's: LMDB itself lets several processes in, and we check the file before */
 };
 
 struct store_txn {
@@ -80,22 +81,21 @@ static enum err open_tables(struct store *store, struct note *note)
     return rc == 0 ? ERR_OK : failed(note, "open the tables of", rc);
 }
 
-enum err store_open(const struct store_options *options, struct store **out_store,
-                    struct note *note)
+/* Checks the file and opens it; the folder's lock is the caller's. */
+static enum err open_file(const struct store_options *options, struct store **out_store,
+                          struct note *note)
 {
-    CHECK(options->table_count >= 1);
-    CHECK(options->table_count <= STORE_TABLES_MAX);
     char file[FILE_PATH_SIZE];
-    enum err err = file_make_folders(options->folder, note);
-    err = err ? err : file_path(file, "%s/data.mdb", options->folder);
+    enum err err = file_path(file, "%s/data.mdb", options->folder);
     err = err ? err : store_check(file, options->tables, options->table_count, note);
     if (err != ERR_OK) {
-        return note_wrap(note, err, "%s", options->folder);
+        return err;
     }
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL) {
         return ERR_NO_MEMORY;
     }
+    store->lock_fd = -1;
     store->table_count = options->table_count;
     store->tables = options->tables;
     uint64_t size_max = options->size_max == 0 ? STORE_SIZE_DEFAULT : options->size_max;
@@ -108,16 +108,99 @@ enum err store_open(const struct store_options *options, struct store **out_stor
     err = rc == 0 ? open_tables(store, note) : failed(note, "open", rc);
     if (err != ERR_OK) {
         store_close(store);
-        return note_wrap(note, err, "%s", options->folder);
+        return err;
     }
     *out_store = store;
     return ERR_OK;
+}
+
+static enum err aside_path(const char *folder, char out_path[FILE_PATH_SIZE])
+{
+    return file_path(out_path, "%s/%s", folder, STORE_ASIDE);
+}
+
+/* why: what is wrong with the file; gets where it is now. */
+static enum err set_aside(const char *folder, struct note *why, struct note *note)
+{
+    char from[FILE_PATH_SIZE];
+    char to[FILE_PATH_SIZE];
+    enum err err = file_path(from, "%s/data.mdb", folder);
+    err = err ? err : aside_path(folder, to);
+    err = err ? err : file_rename(from, to, note);
+    if (err == ERR_OK) {
+        (void)note_wrap(why, err, "set aside as %s", to);
+    }
+    return err;
+}
+
+static enum err open_store(const struct store_options *options, bool *out_anew,
+                           struct store **out_store, struct note *note)
+{
+    CHECK(options->table_count >= 1);
+    CHECK(options->table_count <= STORE_TABLES_MAX);
+    struct store *store = NULL;
+    struct note why = {""};
+    bool anew = false;
+    int lock_fd = -1;
+    enum err err = file_make_folders(options->folder, &why);
+    err = err ? err : file_open(options->folder, FILE_READ, &lock_fd, &why);
+    err = err ? err : file_lock(lock_fd, &why);
+    if (err == ERR_CONFLICT) {
+        err = note_set(&why, err, "another process has the store open");
+    }
+    err = err ? err : open_file(options, &store, &why);
+    if (err == ERR_CORRUPT && out_anew != NULL) {
+        struct note detail = {""};
+        anew = true;
+        err = set_aside(options->folder, &why, &detail);
+        err = err ? err : open_file(options, &store, &detail);
+        why = err ? detail : why;
+    }
+    if (err != ERR_OK || anew) {
+        (void)note_set(note, err, "%s: %s", options->folder, why.text);
+    }
+    if (err != ERR_OK) {
+        file_close(lock_fd);
+        return err;
+    }
+    store->lock_fd = lock_fd;
+    if (out_anew != NULL) {
+        *out_anew = anew;
+    }
+    *out_store = store;
+    return ERR_OK;
+}
+
+enum err store_open(const struct store_options *options, struct store **out_store,
+                    struct note *note)
+{
+    return open_store(options, NULL, out_store, note);
+}
+
+enum err store_open_anew(const struct store_options *options, struct store **out_store,
+                         bool *out_anew, struct note *note)
+{
+    return open_store(options, out_anew, out_store, note);
+}
+
+bool store_aside(const char *folder)
+{
+    char path[FILE_PATH_SIZE];
+    return aside_path(folder, path) == ERR_OK && file_exists(path);
+}
+
+enum err store_aside_remove(const char *folder, struct note *note)
+{
+    char path[FILE_PATH_SIZE];
+    enum err err = aside_path(folder, path);
+    return err ? err : file_remove(path, note);
 }
 
 void store_close(struct store *store)
 {
     if (store != NULL) {
         mdb_env_close(store->env);
+        file_close(store->lock_fd);
         free(store);
     }
 }

@@ -42,9 +42,19 @@ struct store_options {
 enum store_access { STORE_READ, STORE_WRITE };
 
 /* ERR_CORRUPT: the file is no store, was cut short or has damaged pages (note: which), or tables of other names:
- * all that is in use is read first, so that no damage is believed or ends the process. One process at a time. */
+ * all that is in use is read first, so that no damage is believed or ends the process. ERR_CONFLICT: another process has
+ * it open (or this one). */
 MUST_USE enum err store_open(const struct store_options *options, struct store **out_store,
                              struct note *note);
+/* As store_open, for a service that can make the contents again: where that is ERR_CORRUPT, the file is set aside in
+ * its folder as STORE_ASIDE (replacing an earlier one), the store begins empty, *out_anew is true and the note says
+ * why and where the file is now. */
+#define STORE_ASIDE "data.mdb.damaged"
+MUST_USE enum err store_open_anew(const struct store_options *options, struct store **out_store,
+                                  bool *out_anew, struct note *note);
+/* The file that was set aside: is it still there? It may go once its contents are there again. */
+bool store_aside(const char *folder);
+MUST_USE enum err store_aside_remove(const char *folder, struct note *note);
 void store_close(struct store *store); /* NULL is fine; no transaction may be open */
 
 MUST_USE enum err store_begin(struct store *store, enum store_access access,

@@ -10,6 +10,7 @@
 #include "services/attribution/store.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
+#include "tests/harness/damaged_store.h"
 #include "tests/harness/folder.h"
 #include "tests/harness/seed.h"
 
@@ -376,6 +377,50 @@ START_TEST(test_hostile_messages)
 }
 END_TEST
 
+/* A damaged store is set aside and begins empty; what the ledger waits for is done again when it comes again. */
+START_TEST(test_a_damaged_store_is_made_anew)
+{
+    static struct attribution_pending list[STORE_BATCH_MAX];
+    struct digest receipt = receipt_at(3);
+    for (enum damaged_store how = 0; how < DAMAGED_KINDS; how++) {
+        bool known = false;
+        add_answer(3);
+        accepted(attribution_store_known(store, &receipt, &known, &note));
+        ck_assert(known);
+        attribution_store_close(store);
+        struct digest index = {{9}}; /* as in each ShareSet */
+        damaged_store_make(test_path("store"), how, "pending", digest_bytes(&index));
+        open_store();
+        ck_assert(file_exists(test_path("store/data.mdb.damaged")));
+        accepted(attribution_store_known(store, &receipt, &known, &note));
+        ck_assert(!known);
+        ck_assert_uint_eq(pending(list), 0);
+        add_answer(3);
+        reopen();
+        uint32_t count = pending(list);
+        ck_assert_uint_eq(count, 1);
+        ck_assert(digest_equal(&list[0].receipt, &receipt));
+        free_pending(list, count);
+    }
+}
+END_TEST
+
+/* Answers are parked for what is wrong in the objects, for nothing that may pass. */
+START_TEST(test_what_is_hopeless)
+{
+    static const enum err never[] = {ERR_INVALID, ERR_RANGE, ERR_LIMIT};
+    static const enum err later[] = {ERR_FULL,      ERR_IO,       ERR_CORRUPT,
+                                     ERR_DENIED,    ERR_TIMEOUT,  ERR_NO_MEMORY,
+                                     ERR_NOT_FOUND, ERR_CONFLICT, ERR_UNAVAILABLE};
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) {
+        ck_assert(attribution_hopeless(never[i]));
+    }
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        ck_assert(!attribution_hopeless(later[i]));
+    }
+}
+END_TEST
+
 START_TEST(test_when_a_batch_is_over)
 {
     ck_assert(!attribution_batch_over(0, 0));
@@ -399,6 +444,8 @@ int main(void)
     tcase_add_test(tcase, test_parked_answers_are_known_and_counted);
     tcase_add_test(tcase, test_only_true_openings_pass);
     tcase_add_test(tcase, test_hostile_messages);
+    tcase_add_test(tcase, test_a_damaged_store_is_made_anew);
+    tcase_add_test(tcase, test_what_is_hopeless);
     tcase_add_test(tcase, test_when_a_batch_is_over);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -337,6 +337,67 @@ START_TEST(test_a_table_of_another_name_is_refused)
 }
 END_TEST
 
+/* One process at a time: LMDB would let a second one in, whose look at the file a writer disturbs. */
+START_TEST(test_a_second_process_is_refused)
+{
+    struct store *other = NULL;
+    test_folder_make();
+    struct store *store = open_store(0);
+    ck_assert_uint_eq(try_open(0, &other), ERR_CONFLICT);
+    ck_assert_ptr_nonnull(strstr(note.text, "another process has the store open"));
+    store_close(store);
+    store_close(open_store(0));
+    test_folder_remove();
+}
+END_TEST
+
+/* Set aside, not deleted; sound ones and other errors are as with store_open(). */
+START_TEST(test_open_anew)
+{
+    struct store *store = NULL;
+    struct store_options options = {
+        .folder = test_path("store"), .tables = TABLES, .table_count = TABLE_COUNT};
+    struct buf before;
+    struct buf aside;
+    bool anew = true;
+    char folder[FILE_PATH_SIZE];
+    test_folder_make();
+    ck_assert_uint_eq(file_path(folder, "%s", test_path("store")), ERR_OK);
+    options.folder = folder;
+    ck_assert_uint_eq(store_open_anew(&options, &store, &anew, &note), ERR_OK);
+    ck_assert(!anew && !store_aside(folder));
+    churn(store, 3);
+    struct digest contents = use_all(store);
+    ck_assert_uint_eq(store_open_anew(&options, &store, &anew, &note), ERR_CONFLICT);
+    store_close(store);
+    read_store(&before);
+    buf_truncate(&before, before.size / 2);
+    ck_assert_uint_eq(
+        file_write_quick(test_path("store/data.mdb"), buf_bytes(&before), 0644, &note), ERR_OK);
+    ck_assert_uint_eq(try_open(0, &store), ERR_CORRUPT);
+    ck_assert(!store_aside(folder));
+    ck_assert_uint_eq(store_open_anew(&options, &store, &anew, &note), ERR_OK);
+    ck_assert(anew && store_aside(folder));
+    ck_assert_msg(strstr(note.text, "set aside as ") != NULL &&
+                      strstr(note.text, "/store/data.mdb.damaged: ") != NULL,
+                  "%s", note.text);
+    struct digest empty = use_all(store);
+    ck_assert(!digest_equal(&empty, &contents));
+    store_close(store);
+    buf_init(&aside, FILE_MAX);
+    ck_assert_uint_eq(file_read(test_path("store/data.mdb.damaged"), &aside, &note), ERR_OK);
+    ck_assert(bytes_equal(buf_bytes(&aside), buf_bytes(&before)));
+    ck_assert_uint_eq(store_open_anew(&options, &store, &anew, &note), ERR_OK);
+    ck_assert(!anew && store_aside(folder));
+    store_close(store);
+    ck_assert_uint_eq(store_aside_remove(folder, &note), ERR_OK);
+    ck_assert(!store_aside(folder));
+    buf_deinit(&before);
+    buf_deinit(&aside);
+    test_folder_remove();
+}
+END_TEST
+
 START_TEST(test_lock_file_of_another_time)
 {
     uint8_t bytes[9000];
@@ -371,6 +432,8 @@ int main(void)
     tcase_add_test(rules, test_damaged_pages_are_refused);
     tcase_add_test(rules, test_a_single_bit_is_found_or_means_nothing);
     tcase_add_test(rules, test_a_table_of_another_name_is_refused);
+    tcase_add_test(rules, test_a_second_process_is_refused);
+    tcase_add_test(rules, test_open_anew);
     tcase_add_test(rules, test_lock_file_of_another_time);
     suite_add_tcase(suite, rules);
     SRunner *runner = srunner_create(suite);
