@@ -94,8 +94,8 @@ INTEGRATION := $(sort $(wildcard tests/integration/test_*.c))
 FUZZ := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(sort $(wildcard tests/bench/bench_*.c))
 SIM := $(filter-out %/main.c,$(sort $(wildcard tests/sim/*.c)))
-# The simulator's gateways are the service's pure parts.
-HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM) services/lora-gateway/gateway.c services/lora-gateway/unsettled.c
+# The simulator's gateways and attribution are the services' pure parts.
+HARNESS := $(sort $(wildcard tests/harness/*.c)) $(SIM) services/lora-gateway/gateway.c services/lora-gateway/unsettled.c services/attribution/attribution.c
 C_FILES := $(sort $(wildcard shared/*/*.c kernels/*.c kernels/*/*.c services/*/*.c tests/*/*.c))
 H_FILES := $(sort $(wildcard shared/*/*.h kernels/*.h kernels/*/*.h services/*/*.h tests/*/*.h))
 CXX_FILES := $(sort $(wildcard kernels/cuda/*.cu tests/bench/*.cu tests/simt/*.cc tests/simt/*.cu) \

@@ -19,6 +19,7 @@ enum event_kind {
     BLOBS,
     BLOB,
     GATEWAYS,
+    OPENING,
     ASK,
     ANSWER,
     WITNESSES
@@ -28,7 +29,7 @@ struct event {
     uint64_t at_ms, number;
     enum event_kind kind;
     uint32_t node;
-    uint64_t life; /* of the node, or its wait */
+    uint64_t life; /* of the node, or its wait; of a stream */
     size_t task;
     enum err err;
     struct bytes data; /* whoever pops it owns it */

@@ -5,68 +5,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/lora-gateway/gateway.h"
-#include "services/lora-gateway/unsettled.h"
 #include "shared/base/check.h"
 #include "shared/crypto/sha256.h"
-#include "shared/journal/journal.h"
 #include "shared/ledger/batch.h"
 #include "shared/ledger/tx.h"
+#include "tests/sim/actors.h"
+#include "tests/sim/attributions.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/inside.h"
+#include "tests/sim/openings.h"
 
 enum {
-    ACTORS = 2,
     FIRST_DISK = 6,
-    OPENINGS_MAX = 24, /* that one gateway begins in a history */
-    OPENINGS_MIN = 4,  /* also when faults kept it from work for most of it */
-    SLOTS_MAX = 4,     /* answers at a time */
-    GONE_MS = 30000,   /* bytes that come after their grant was closed */
-    REPUBLISH_MS = 500,
-    PROMPT_TOKENS = 10,
-    COMPLETION_TOKENS_MAX = 20
+    OPENINGS_MIN = 4, /* also when faults kept it from work for most of it */
+    SLOTS_MAX = 4,    /* answers at a time */
+    GONE_MS = 30000   /* bytes that come after their grant was closed */
 };
 
 static const char PRICE_MAX[] = "0.05"; /* of 10 and 20 tokens at 0.001 and 0.002 OPEN */
 static const char LEASE_AMOUNT[] = "0.5";
 
-/* An answer whose beginning somebody saw. */
-struct seen {
-    uint8_t request_id[GATEWAY_REQUEST_ID_SIZE];
-    uint32_t receipts;
-};
-
-struct actor {
-    uint32_t disk;
-    uint64_t restart_ms;     /* while it is down */
-    struct journal *journal; /* NULL: down */
-    struct gateway *gateway;
-    struct unsettled *unsettled;
-    uint64_t outbox;   /* records before it are published */
-    uint64_t settled;  /* and before this one seen on the ledger */
-    uint64_t lease_ms; /* not to ask again before */
-    uint32_t begun;
-    struct seen seen[OPENINGS_MAX];
-    size_t seen_count;
-};
-
-static struct actor actors[ACTORS];
+struct actor actors[ACTORS];
 
 static uint64_t clock_now(void)
 {
     return sim.work->world->now_ms + sim.now_ms + WORK_CLOCK_MS;
 }
 
-static const struct ledger_grant *grant_of(const struct digest *id)
-{
-    return ledger_grant(sim.truth.witness, id);
-}
-
 /* ---- records ------------------------------------------------------------------------------------ */
 
-static void wrong(const struct actor *actor, const char *what, const struct note *note)
+void actor_wrong(const struct actor *actor, const char *what, const struct note *note)
 {
     sim_fail(what, actor->disk, note->text);
+}
+
+const struct ledger_grant *actor_grant(const struct digest *id)
+{
+    return ledger_grant(sim.truth.witness, id);
 }
 
 /* As the desk: appended, then applied. Not on disk yet. */
@@ -82,7 +57,7 @@ static enum err record(struct actor *actor, Openledger__V1__GatewayRecord *messa
     if (err == ERR_OK) {
         err = gateway_apply(actor->gateway, message, &note);
         if (err != ERR_OK) {
-            wrong(actor, "a gateway's own record does not follow", &note);
+            actor_wrong(actor, "a gateway's own record does not follow", &note);
         }
     }
     return err;
@@ -99,35 +74,43 @@ static enum err replay(void *argument, uint64_t index, struct bytes data)
     return err;
 }
 
-/* A receipt for an opening: what was served, or a void. */
+/* A receipt for an opening: what was served, with what attribution must know of it, or a void. */
 static enum err finish(struct actor *actor, const struct gateway_opening *opening, bool served,
                        const char *reason)
 {
-    uint32_t tokens = (uint32_t)(sim_draw() % (COMPLETION_TOKENS_MAX + 1));
+    uint32_t tokens = (uint32_t)(sim_draw() % (OPENING_ANSWER_TOKENS_MAX + 1));
     struct gateway_outcome outcome = {.served = served,
-                                      .prompt_tokens = served ? PROMPT_TOKENS : 0,
+                                      .prompt_tokens = served ? OPENING_PROMPT_TOKENS : 0,
                                       .completion_tokens = served ? tokens : 0,
                                       .fee = AMOUNT_ZERO,
-                                      .answer_commitment = opening->empty_commitment,
                                       .finished_ms = clock_now(),
                                       .finish_reason = reason};
+    openings_answer(opening->request_id, tokens, &outcome.answer_commitment);
     if (served) {
         struct amount prompt;
         struct amount completion;
         CHECK(amount_parse("0.001", &prompt) == ERR_OK);
         CHECK(amount_parse("0.002", &completion) == ERR_OK);
-        CHECK(ledger_fee(prompt, completion, PROMPT_TOKENS, tokens, &outcome.fee) == ERR_OK);
+        CHECK(ledger_fee(prompt, completion, OPENING_PROMPT_TOKENS, tokens, &outcome.fee) ==
+              ERR_OK);
     }
     struct buf receipt;
+    struct buf opened;
     buf_init(&receipt, GATEWAY_RECEIPT_MAX);
+    buf_init(&opened, OPENING_SIZE_MAX);
     CHECK(gateway_receipt_write(actor->gateway, opening, &outcome, &receipt) == ERR_OK);
+    if (served) {
+        openings_pack(opening->request_id, tokens, buf_bytes(&receipt), &opened);
+    }
     Openledger__V1__GatewayFinished finished = OPENLEDGER__V1__GATEWAY_FINISHED__INIT;
     finished.receipt = ledger_binary(receipt.data, receipt.size);
+    finished.opening = ledger_binary(opened.data, opened.size);
     Openledger__V1__GatewayRecord message = OPENLEDGER__V1__GATEWAY_RECORD__INIT;
     message.content_case = OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_FINISHED;
     message.finished = &finished;
     enum err err = record(actor, &message);
     buf_deinit(&receipt);
+    buf_deinit(&opened);
     return err;
 }
 
@@ -172,7 +155,7 @@ static void begin(struct actor *actor)
         err = journal_each(actor->journal, 0, replay, actor, &note);
     }
     if (err != ERR_OK && !disk_dead(actor->disk)) {
-        wrong(actor, "a gateway cannot go on from its journal", &note);
+        actor_wrong(actor, "a gateway cannot go on from its journal", &note);
     }
     while (err == ERR_OK && gateway_opening_count(actor->gateway) > 0) {
         err = finish(actor, gateway_opening_at(actor->gateway, 0), false, "restart");
@@ -199,7 +182,7 @@ static void leases_see(struct actor *actor)
 
 static enum err lease_ask(struct actor *actor, const struct digest *id)
 {
-    const struct ledger_grant *grant = grant_of(id);
+    const struct ledger_grant *grant = actor_grant(id);
     struct note note = {""};
     if (grant == NULL || sim.now_ms < actor->lease_ms || clock_now() >= grant->expires_ms) {
         return ERR_OK;
@@ -250,9 +233,13 @@ static enum err open_one(struct actor *actor, const struct digest *grant, uint32
     opened.price_max = world_text(PRICE_MAX);
     opened.adapter = world_text("adapter");
     opened.opened_ms = clock_now();
-    opened.prompt_commitment = ledger_binary(profile, sizeof profile);
-    opened.empty_commitment = opened.prompt_commitment;
-    opened.profile = opened.prompt_commitment;
+    struct digest prompt;
+    struct digest empty;
+    openings_prompt(seen->request_id, &prompt);
+    openings_answer(seen->request_id, 0, &empty);
+    opened.prompt_commitment = ledger_binary(prompt.bytes, DIGEST_SIZE);
+    opened.empty_commitment = ledger_binary(empty.bytes, DIGEST_SIZE);
+    opened.profile = ledger_binary((uint8_t *)(uintptr_t)profile, sizeof profile);
     Openledger__V1__GatewayRecord message = OPENLEDGER__V1__GATEWAY_RECORD__INIT;
     message.content_case = OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_OPENED;
     message.opened = &opened;
@@ -268,7 +255,7 @@ static enum err answers(struct actor *actor)
     struct amount price;
     enum err err = ERR_OK;
     CHECK(amount_parse(PRICE_MAX, &price) == ERR_OK);
-    const struct ledger_grant *known = grant_of(grant);
+    const struct ledger_grant *known = actor_grant(grant);
     uint32_t wanted = sim.healed ? OPENINGS_MIN : OPENINGS_MAX;
     if (known != NULL && actor->begun < wanted &&
         gateway_opening_count(actor->gateway) < SLOTS_MAX && sim_chance(600)) {
@@ -335,13 +322,15 @@ static bool in_stream(const struct digest *blob)
     return false;
 }
 
-/* The stream loses its disk: no feeder sees any more what it has not submitted with success. */
+/* The streams lose their disks: no feeder sees any more what it has not submitted with success, and openings on
+ * their way do not arrive. */
 static void stream_wipe(void)
 {
     for (size_t i = sim.work->fixed_count; i < sim.work->count; i++) {
-        sim.tasks[i].done = sim.tasks[i].done || sim.work->tasks[i].kind == WORK_CHARGE;
+        sim.tasks[i].done = sim.tasks[i].done || sim.work->tasks[i].kind != WORK_LEASE;
     }
-    sim_trace("the stream of batches is wiped");
+    attributions_wipe();
+    sim_trace("the streams are wiped");
 }
 
 /* Its bytes are on their way, perhaps for long; a feeder submits it. */
@@ -384,13 +373,26 @@ static Openledger__V1__GatewayRecord *record_read(struct actor *actor, uint64_t 
     return message;
 }
 
-/* False: not now. */
+static void answer_publish(const Openledger__V1__GatewayFinished *finished)
+{
+    struct buf data;
+    buf_init(&data, OPENING_SIZE_MAX);
+    openings_message(finished, &data);
+    attributions_publish(buf_bytes(&data));
+    buf_deinit(&data);
+}
+
+/* As publish.c: batches, and the openings of what was served. False: not now. */
 static bool record_publish(void *argument, uint64_t index)
 {
     Openledger__V1__GatewayRecord *message = record_read(argument, index);
-    bool batch =
-        message != NULL && message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_BATCH;
-    bool good = batch ? batch_publish(ledger_bytes(message->batch->batch)) : message != NULL;
+    bool good = message != NULL;
+    if (good && message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_BATCH) {
+        good = batch_publish(ledger_bytes(message->batch->batch));
+    } else if (good && message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_FINISHED &&
+               message->finished->opening.len > 0) {
+        answer_publish(message->finished);
+    }
     openledger__v1__gateway_record__free_unpacked(message, NULL);
     return good;
 }
@@ -453,6 +455,7 @@ void gateways_start(void)
     for (uint32_t i = 0; i < ACTORS; i++) {
         actors[i].disk = FIRST_DISK + i;
     }
+    attributions_start();
 }
 
 void gateways_step(void)
@@ -463,11 +466,12 @@ void gateways_step(void)
     for (uint32_t i = 0; i < ACTORS; i++) {
         step(&actors[i]);
     }
+    attributions_step();
 }
 
 static bool settled(const struct work_task *task)
 {
-    return truth_charged(&sim.truth, &task->receipt) || grant_of(&task->grant)->closed;
+    return truth_charged(&sim.truth, &task->receipt) || actor_grant(&task->grant)->closed;
 }
 
 bool gateways_done(void)
@@ -479,7 +483,8 @@ bool gateways_done(void)
         if (actor->journal == NULL || actor->begun < OPENINGS_MIN ||
             gateway_opening_count(actor->gateway) > 0 ||
             gateway_pending_next(actor->gateway, 1, &cursor, &pending) ||
-            actor->outbox < journal_count(actor->journal)) {
+            actor->outbox < journal_count(actor->journal) ||
+            unsettled_floor(actor->unsettled) < actor->outbox) {
             return false;
         }
     }
@@ -488,66 +493,11 @@ bool gateways_done(void)
             return false;
         }
     }
-    return true;
+    const struct ledger_grant *brief = actor_grant(&sim.work->grants[1]);
+    return brief == NULL || brief->closed;
 }
 
 /* ---- the end ------------------------------------------------------------------------------------ */
-
-static void receipt_look(struct actor *actor, struct bytes data)
-{
-    struct digest id;
-    struct note note = {""};
-    Openledger__V1__Receipt *receipt = NULL;
-    CHECK(ledger_receipt_decode(data, &receipt, NULL) == ERR_OK);
-    ledger_receipt_id(data, &id);
-    for (size_t i = 0; i < actor->seen_count; i++) {
-        if (memcmp(actor->seen[i].request_id, receipt->request_id.data, GATEWAY_REQUEST_ID_SIZE) ==
-            0) {
-            actor->seen[i].receipts++;
-        }
-    }
-    struct digest grant;
-    char fee[AMOUNT_TEXT_SIZE];
-    CHECK(digest_from_bytes(ledger_bytes(receipt->grant), &grant) == ERR_OK);
-    const struct ledger_receipt *record = ledger_receipt(sim.truth.witness, &id);
-    if (record == NULL && grant_of(&grant)->closed) {
-        sim.report->late_receipts++; /* its grant was closed before: the gateway's loss */
-    } else if (record == NULL || strcmp(amount_format(record->fee, fee), receipt->fee) != 0) {
-        wrong(actor, "a receipt is not on the ledger as it was shown", &note);
-    }
-    sim.report->receipts++;
-    openledger__v1__receipt__free_unpacked(receipt, NULL);
-}
-
-static enum err conclude(void *argument, uint64_t index, struct bytes data)
-{
-    (void)index;
-    Openledger__V1__GatewayRecord *message =
-        openledger__v1__gateway_record__unpack(NULL, data.size, data.data);
-    CHECK(message != NULL);
-    if (message->content_case == OPENLEDGER__V1__GATEWAY_RECORD__CONTENT_FINISHED) {
-        receipt_look(argument, ledger_bytes(message->finished->receipt));
-    }
-    openledger__v1__gateway_record__free_unpacked(message, NULL);
-    return ERR_OK;
-}
-
-void gateways_conclude(void)
-{
-    for (uint32_t i = 0; i < ACTORS; i++) {
-        struct actor *actor = &actors[i];
-        struct note note = {""};
-        disk_die_after(actor->disk, UINT32_MAX); /* what was still to fail does not any more */
-        CHECK(journal_each(actor->journal, 0, conclude, actor, &note) == ERR_OK);
-        for (size_t k = 0; k < actor->seen_count; k++) {
-            if (actor->seen[k].receipts != 1) {
-                (void)note_set(&note, ERR_CONFLICT, "answer %u has %u receipts",
-                               actor->seen[k].request_id[1], actor->seen[k].receipts);
-                wrong(actor, "not one receipt for an answer that began", &note);
-            }
-        }
-    }
-}
 
 void gateways_end(void)
 {

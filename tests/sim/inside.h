@@ -61,7 +61,7 @@ struct sim {
     struct truth truth;
     const char *folder;
     bool trace, healed;
-    uint64_t rng, now_ms;
+    uint64_t rng, now_ms, healed_ms;
     struct events events;
     uint32_t nodes, loss, doubles, slow; /* per mille */
     struct node node[NODES_MAX + 1];

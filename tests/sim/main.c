@@ -99,9 +99,11 @@ int main(int argc, char **argv)
            report.seeds, failed, report.events, report.entries, report.epochs, report.kills,
            report.power_cuts, report.wipes, report.flips, report.lost_messages);
     printf("gateways: %" PRIu64 " receipts, %" PRIu64 " after their grant was closed, %" PRIu64
-           " parts overdue, %" PRIu64 " deaths; witnesses: %" PRIu64 " checkpoints final, %" PRIu64
-           " forks shown, %" PRIu64 " refusals, %" PRIu64 " deaths\n",
-           report.receipts, report.late_receipts, report.overdue, report.gateway_deaths,
-           report.finals, report.forks, report.witness_refusals, report.witness_deaths);
+           " parts overdue, %" PRIu64 " openings, %" PRIu64 " lost, %" PRIu64
+           " deaths; witnesses: %" PRIu64 " checkpoints final, %" PRIu64 " forks shown, %" PRIu64
+           " refusals, %" PRIu64 " deaths\n",
+           report.receipts, report.late_receipts, report.overdue, report.openings,
+           report.lost_openings, report.gateway_deaths, report.finals, report.forks,
+           report.witness_refusals, report.witness_deaths);
     return failed == 0 ? 0 : 1;
 }

@@ -9,6 +9,7 @@
 
 #include "shared/base/check.h"
 #include "shared/platform/file.h"
+#include "tests/sim/attributions.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/gateways.h"
 #include "tests/sim/inside.h"
@@ -196,7 +197,8 @@ static bool pointless(size_t task)
         grant = ledger_grant(sim.truth.witness, &work->grant);
         return truth_charged(&sim.truth, &work->receipt) || (grant != NULL && grant->closed);
     case WORK_CLOSE:
-        return sim.healed && tries > 12 && gateways_done(); /* nobody waits for it */
+        return ledger_grant(sim.truth.witness, &sim.work->grants[1]) == NULL && sim.healed &&
+               tries > 12; /* it never began */
     case WORK_LEASE:
         return sim.tasks[task].held || tries > 5;
     case WORK_SHARES:
@@ -300,6 +302,7 @@ static void handle(struct event *event)
         } else {
             sim_trace("healed");
             sim.healed = true;
+            sim.healed_ms = sim.now_ms;
             for (uint32_t r = 1; r <= sim.nodes; r++) {
                 sim.node[r].cut_off_until_ms = 0;
                 disk_full(r, false);
@@ -324,6 +327,9 @@ static void handle(struct event *event)
         CHECK(blob_put(sim.work->blobs, event->data, &digest, NULL) == ERR_OK);
         break;
     }
+    case OPENING:
+        attributions_heard(event->data, event->life);
+        break;
     case GATEWAYS:
         gateways_step();
         sim_push((struct event){.kind = GATEWAYS}, GATEWAYS_MS);

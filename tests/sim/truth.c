@@ -83,11 +83,34 @@ static void count_receipts(struct truth *truth)
         } else if (!charges && known != NULL && known->waiting && !record->waiting) {
             known->waiting = false;
             truth->waiting--;
-            truth->overdue += effects->kind == LEDGER_KIND_SEAL ? 1 : 0;
+            if (effects->kind == LEDGER_KIND_SEAL) {
+                truth->overdue++;
+                attributions_overdue(&effects->receipts[i]);
+            }
         } else {
             wrong(truth, "entry %llu %s a receipt for the second time",
                   (unsigned long long)effects->index, charges ? "charges" : "pays");
         }
+    }
+}
+
+/* What is held for contributors is what waits for shares: nothing is forgotten there, nothing taken from it. */
+static void check_held(struct truth *truth)
+{
+    struct amount waiting = AMOUNT_ZERO;
+    struct account_id escrow;
+    ledger_pending_escrow_id("net", &escrow);
+    for (size_t i = 0; i < truth->receipt_count; i++) {
+        const struct ledger_receipt *record =
+            ledger_receipt(truth->witness, &truth->receipts[i].id);
+        if (truth->receipts[i].waiting) {
+            CHECK(amount_add(waiting, record->pending, &waiting) == ERR_OK);
+        }
+    }
+    const struct ledger_account *held = ledger_account(truth->witness, &escrow);
+    if (!amount_equal(held == NULL ? AMOUNT_ZERO : held->balance, waiting)) {
+        wrong(truth, "entry %llu: what is held for contributors is not what waits for shares",
+              (unsigned long long)truth->effects.index);
     }
 }
 
@@ -148,6 +171,7 @@ static void grow(struct truth *truth, struct bytes entry)
     truth->hashes[truth->count++] = truth->effects.entry_hash;
     count_money(truth);
     count_receipts(truth);
+    check_held(truth);
     ledger_head(truth->witness, &head);
     if (truth->effects.kind == LEDGER_KIND_SEAL) {
         struct buf *header = &truth->effects.header;

@@ -79,7 +79,7 @@ static void add_grants(struct work *work)
 
 void work_create(struct work *work, const char *blob_folder)
 {
-    *work = (struct work){.world = world_create()};
+    *work = (struct work){.world = world_create_at(WORLD_TIME_MS, WORK_DEADLINE)};
     struct world *world = work->world;
     CHECK(blob_open(blob_folder, &work->blobs, NULL) == ERR_OK);
     world_setup(world);

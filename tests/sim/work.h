@@ -9,12 +9,13 @@
 #include "shared/blob/blob.h"
 #include "tests/harness/ledger_world.h"
 
-#define WORK_TASKS_MAX 640
+#define WORK_TASKS_MAX 1280
 #define WORK_TRANSFERS 30
 #define WORK_BATCHES 6
 #define WORK_BATCH_ITEMS 3
 #define WORK_GRANTS 2
 #define WORK_WITNESSES 3
+#define WORK_DEADLINE 40    /* blocks that a part waits for its shares */
 #define WORK_BRIEF_MS 4500  /* how long the second grant lasts, of simulated time */
 #define WORK_CLOCK_MS 60000 /* what the simulated clocks are ahead of the world's */
 

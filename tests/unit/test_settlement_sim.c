@@ -55,6 +55,7 @@ START_TEST(every_history_keeps_every_promise)
     ck_assert_uint_gt(report.kills, SEEDS);
     ck_assert_uint_gt(report.power_cuts, SEEDS / 2);
     ck_assert_uint_gt(report.entries, 40 * SEEDS);
+    ck_assert_uint_gt(report.lost_openings, SEEDS / 4);
 }
 END_TEST
 
