@@ -133,16 +133,19 @@ enum err rule_review_contribution(struct step *step,
     struct digest content = {{0}};
     char reason[LEDGER_REASON_MAX + 1];
     enum err err = step_digest(step, action->contribution, "contribution", &id);
-    err = err ? err : step_text(step, action->reason, LEDGER_REASON_MAX, "reason", reason);
-    if (err == ERR_OK && (action->accept || action->content.len != 0)) {
-        err = step_digest(step, action->content, "content", &content);
-    }
     if (err != ERR_OK) {
         return err;
     }
     const struct ledger_contribution *found = ledger_contribution(step->ledger, &id);
     if (found == NULL) {
         return note_set(step->note, ERR_NOT_FOUND, "no contribution %s", short_hex(id.bytes).text);
+    }
+    if (action->accept || action->content.len != 0) {
+        err = step_digest(step, action->content, "content", &content);
+    }
+    err = err ? err : step_text(step, action->reason, LEDGER_REASON_MAX, "reason", reason);
+    if (err != ERR_OK) {
+        return err;
     }
     const struct ledger_datanet *datanet = ledger_datanet(step->ledger, found->datanet);
     CHECK(datanet != NULL);
@@ -502,13 +505,13 @@ enum err rule_publish_adapter(struct step *step, const Openledger__V1__PublishAd
 enum err rule_publish_index(struct step *step, const Openledger__V1__PublishIndex *action)
 {
     struct digest index;
-    enum err err = step_digest(step, action->index, "index", &index);
-    if (err != ERR_OK) {
-        return err;
-    }
     const struct ledger_adapter *found = ledger_adapter(step->ledger, action->adapter);
     if (found == NULL) {
         return note_set(step->note, ERR_NOT_FOUND, "no adapter \"%.64s\"", action->adapter);
+    }
+    enum err err = step_digest(step, action->index, "index", &index);
+    if (err != ERR_OK) {
+        return err;
     }
     if (!ledger_is_bonded(step->ledger, &step->sender, LEDGER_ROLE_ATTRIBUTION)) {
         return note_set(step->note, ERR_DENIED, "%s has no bond as attribution",

@@ -90,7 +90,6 @@ enum err rule_open_grant(struct step *step, const Openledger__V1__OpenGrant *act
                                  .index = step->index};
     struct account_id escrow;
     enum err err = step_account(step, action->gateway, "gateway", &grant.gateway);
-    err = err ? err : step_amount(step, action->limit, "limit", &grant.limit);
     if (err != ERR_OK) {
         return err;
     }
@@ -98,6 +97,10 @@ enum err rule_open_grant(struct step *step, const Openledger__V1__OpenGrant *act
     if (gateway == NULL || !gateway->has_key) {
         return note_set(step->note, ERR_NOT_FOUND, "gateway %s is not an open account",
                         short_hex(grant.gateway.bytes).text);
+    }
+    err = step_amount(step, action->limit, "limit", &grant.limit);
+    if (err != ERR_OK) {
+        return err;
     }
     if (grant.expires_ms <= step->time_ms ||
         grant.expires_ms - step->time_ms > LEDGER_GRANT_MS_MAX) {

@@ -143,9 +143,12 @@ enum err rule_withdraw_rows(struct step *step, const Openledger__V1__WithdrawRow
     for (size_t i = 0; i < action->n_rows; i++) {
         const struct ledger_withdrawn_row row = {.contribution = contribution->id,
                                                  .row = action->rows[i]};
-        if (row.row >= contribution->row_count || (i > 0 && action->rows[i - 1] >= row.row)) {
-            return note_set(step->note, ERR_RANGE, "row %u of %u, or rows do not ascend", row.row,
+        if (row.row >= contribution->row_count) {
+            return note_set(step->note, ERR_RANGE, "row %u of %u", row.row,
                             contribution->row_count);
+        }
+        if (i > 0 && action->rows[i - 1] >= row.row) {
+            return note_set(step->note, ERR_INVALID, "rows do not ascend");
         }
         if (ledger_row_withdrawn(step->ledger, &row.contribution, row.row)) {
             return note_set(step->note, ERR_CONFLICT, "row %u is withdrawn already", row.row);

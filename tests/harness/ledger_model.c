@@ -51,6 +51,16 @@ bool model_id(ProtobufCBinaryData field, struct account_id *out)
     return true;
 }
 
+bool model_32(ProtobufCBinaryData field)
+{
+    return field.len == DIGEST_SIZE;
+}
+
+bool model_expiry(const struct model *m, uint64_t expires_ms)
+{
+    return expires_ms > m->now_ms && expires_ms - m->now_ms <= LEDGER_GRANT_MS_MAX;
+}
+
 int model_who(const struct model *m, ProtobufCBinaryData field)
 {
     for (int i = 0; i < PEOPLE; i++) {
@@ -122,22 +132,23 @@ bool model_key_answers(const struct model *m, int who, ProtobufCBinaryData field
 MODEL_RULE(open_account, OpenAccount)
 {
     int key = model_key_find(m, a->key);
-    if (m->key[c->sender] != NOBODY || key != c->sender || !model_signed(c, c->sender, key) ||
-        !MODEL_TEXT(a->name, 64)) {
-        return false;
-    }
+    NEED(model_32(a->key), ERR_INVALID);
+    NEED(MODEL_TEXT(a->name, 64), ERR_INVALID);
+    NEED(key == c->sender, ERR_DENIED);
+    NEED(model_signed(c, c->sender, key), ERR_DENIED);
+    NEED(m->key[c->sender] == NOBODY, ERR_CONFLICT);
     m->key[c->sender] = key;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(rotate_key, RotateKey)
 {
     int key = model_key_find(m, a->key);
-    if (key == NOBODY || key == m->key[c->sender] || !model_signed(c, c->sender, key)) {
-        return false;
-    }
+    NEED(model_32(a->key), ERR_INVALID);
+    NEED(key != NOBODY && model_signed(c, c->sender, key), ERR_DENIED);
+    NEED(key != m->key[c->sender], ERR_CONFLICT);
     key_set(m, c->sender, key);
-    return true;
+    return ERR_OK;
 }
 
 /* ---- transfers ---------------------------------------------------------------------------------- */
@@ -146,58 +157,67 @@ MODEL_RULE(transfer, Transfer)
 {
     struct account_id to;
     struct amount amount;
-    return model_id(a->to, &to) && model_amount(a->amount, &amount) && MODEL_TEXT(a->memo, 256) &&
-           !account_id_equal(&to, &m->ids[c->sender]) &&
-           model_pay(m, &m->ids[c->sender], &to, amount);
+    NEED(model_id(a->to, &to), ERR_INVALID);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(MODEL_TEXT(a->memo, 256), ERR_INVALID);
+    NEED(!account_id_equal(&to, &m->ids[c->sender]), ERR_INVALID);
+    NEED(model_pay(m, &m->ids[c->sender], &to, amount), ERR_FUNDS);
+    return ERR_OK;
 }
 
 MODEL_RULE(transfer_batch, TransferBatch)
 {
     struct amount total = AMOUNT_ZERO;
     size_t count = a->items.len / 48;
-    if (count == 0 || a->items.len % 48 != 0) {
-        return false;
-    }
+    NEED(count >= 1 && count <= 8190 && a->items.len % 48 == 0, ERR_RANGE);
     for (size_t i = 0; i < count; i++) {
         struct amount amount = amount_from_bytes(a->items.data + 48 * i + 32);
-        if (amount_is_zero(amount) ||
-            memcmp(a->items.data + 48 * i, m->ids[c->sender].bytes, 32) == 0 ||
-            amount_add(total, amount, &total) != ERR_OK) {
-            return false;
-        }
+        NEED(!amount_is_zero(amount), ERR_INVALID);
+        NEED(memcmp(a->items.data + 48 * i, m->ids[c->sender].bytes, 32) != 0, ERR_INVALID);
+        NEED(amount_add(total, amount, &total) == ERR_OK, ERR_RANGE);
     }
-    if (amount_compare(*model_purse(m, &m->ids[c->sender]), total) < 0) {
-        return false;
-    }
+    NEED(amount_compare(*model_purse(m, &m->ids[c->sender]), total) >= 0, ERR_FUNDS);
     for (size_t i = 0; i < count; i++) {
         struct account_id to;
         memcpy(to.bytes, a->items.data + 48 * i, 32);
         CHECK(
             model_pay(m, &m->ids[c->sender], &to, amount_from_bytes(a->items.data + 48 * i + 32)));
     }
-    return true;
+    return ERR_OK;
+}
+
+static enum err link(struct model *m, const struct model_call *c,
+                     const Openledger__V1__LinkedTransfer *a)
+{
+    struct account_id from;
+    struct account_id to;
+    struct amount amount;
+    int who = model_who(m, a->from);
+    NEED(model_id(a->from, &from), ERR_INVALID);
+    NEED(model_id(a->to, &to), ERR_INVALID);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(MODEL_TEXT(a->memo, 256), ERR_INVALID);
+    NEED(!account_id_equal(&to, &from), ERR_INVALID);
+    NEED(who != NOBODY && m->key[who] != NOBODY && model_signed(c, who, m->key[who]), ERR_DENIED);
+    NEED(model_pay(m, &from, &to, amount), ERR_FUNDS);
+    return ERR_OK;
 }
 
 MODEL_RULE(linked_transfers, LinkedTransfers)
 {
     static struct purse before[PURSES_MAX];
-    bool good = a->n_transfers >= 1 && a->n_transfers <= 64;
+    enum err err = ERR_OK;
     int count = m->purse_count;
+    NEED(a->n_transfers >= 1 && a->n_transfers <= 64, ERR_LIMIT);
     memcpy(before, m->purses, sizeof before);
-    for (size_t i = 0; good && i < a->n_transfers; i++) {
-        struct account_id to;
-        struct amount amount;
-        int from = model_who(m, a->transfers[i]->from);
-        good = from != NOBODY && model_id(a->transfers[i]->to, &to) &&
-               model_amount(a->transfers[i]->amount, &amount) && m->key[from] != NOBODY &&
-               model_signed(c, from, m->key[from]) && !account_id_equal(&to, &m->ids[from]) &&
-               model_pay(m, &m->ids[from], &to, amount);
+    for (size_t i = 0; err == ERR_OK && i < a->n_transfers; i++) {
+        err = link(m, c, a->transfers[i]);
     }
-    if (!good) {
+    if (err != ERR_OK) {
         memcpy(m->purses, before, sizeof before);
         m->purse_count = count;
     }
-    return good;
+    return err;
 }
 
 MODEL_RULE(hold_transfer, HoldTransfer)
@@ -209,25 +229,28 @@ MODEL_RULE(hold_transfer, HoldTransfer)
                               .pending = true};
     struct account_id escrow;
     ledger_hold_escrow_id(&c->tx, &escrow);
-    if (!model_id(a->to, &hold.to) || !model_amount(a->amount, &hold.amount) ||
-        account_id_equal(&hold.to, &m->ids[c->sender]) || a->expires_ms <= m->now_ms ||
-        a->expires_ms - m->now_ms > LEDGER_GRANT_MS_MAX ||
-        !model_pay(m, &m->ids[c->sender], &escrow, hold.amount)) {
-        return false;
-    }
+    NEED(model_id(a->to, &hold.to), ERR_INVALID);
+    NEED(model_amount(a->amount, &hold.amount), ERR_INVALID);
+    NEED(model_32(a->arbiter), ERR_INVALID);
+    NEED(MODEL_TEXT(a->memo, 256), ERR_INVALID);
+    NEED(!account_id_equal(&hold.to, &m->ids[c->sender]), ERR_INVALID);
+    NEED(model_expiry(m, a->expires_ms), ERR_RANGE);
+    NEED(model_pay(m, &m->ids[c->sender], &escrow, hold.amount), ERR_FUNDS);
     CHECK(m->hold_count < ITEMS_MAX);
     m->holds[m->hold_count++] = hold;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_hold *hold_of(struct model *m, ProtobufCBinaryData id)
+static enum err hold_of(struct model *m, ProtobufCBinaryData id, struct model_hold **out)
 {
+    NEED(model_32(id), ERR_INVALID);
     for (int i = 0; i < m->hold_count; i++) {
-        if (id.len == DIGEST_SIZE && memcmp(m->holds[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
-            return m->holds[i].pending ? &m->holds[i] : NULL;
+        if (memcmp(m->holds[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
+            *out = &m->holds[i];
+            return m->holds[i].pending ? ERR_OK : ERR_CONFLICT;
         }
     }
-    return NULL;
+    return ERR_NOT_FOUND;
 }
 
 static void hold_end(struct model *m, struct model_hold *hold, struct amount posted)
@@ -243,29 +266,28 @@ static void hold_end(struct model *m, struct model_hold *hold, struct amount pos
 
 MODEL_RULE(post_transfer, PostTransfer)
 {
-    struct model_hold *hold = hold_of(m, a->hold);
-    struct amount amount;
-    if (hold == NULL || hold->arbiter != c->sender || m->now_ms >= hold->expires_ms) {
-        return false;
-    }
-    amount = hold->amount;
-    if (a->amount[0] != '\0' &&
-        (!model_amount(a->amount, &amount) || amount_compare(amount, hold->amount) > 0)) {
-        return false;
-    }
+    struct model_hold *hold = NULL;
+    enum err err = hold_of(m, a->hold, &hold);
+    NEED(err == ERR_OK, err);
+    struct amount amount = hold->amount;
+    NEED(hold->arbiter == c->sender, ERR_DENIED);
+    NEED(m->now_ms < hold->expires_ms, ERR_CONFLICT);
+    NEED(a->amount[0] == '\0' || model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(amount_compare(amount, hold->amount) <= 0, ERR_FUNDS);
     hold_end(m, hold, amount);
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(void_transfer, VoidTransfer)
 {
-    struct model_hold *hold = hold_of(m, a->hold);
-    if (hold == NULL || (m->now_ms < hold->expires_ms && hold->arbiter != c->sender &&
-                         !account_id_equal(&hold->to, &m->ids[c->sender]))) {
-        return false;
-    }
+    struct model_hold *hold = NULL;
+    enum err err = hold_of(m, a->hold, &hold);
+    NEED(err == ERR_OK, err);
+    NEED(m->now_ms >= hold->expires_ms || hold->arbiter == c->sender ||
+             account_id_equal(&hold->to, &m->ids[c->sender]),
+         ERR_DENIED);
     hold_end(m, hold, AMOUNT_ZERO);
-    return true;
+    return ERR_OK;
 }
 
 /* ---- guardians ---------------------------------------------------------------------------------- */
@@ -275,33 +297,33 @@ MODEL_RULE(set_guardians, SetGuardians)
     struct model_guards fresh = {
         .count = (uint32_t)a->n_guardians, .threshold = a->threshold, .delay_ms = a->delay_ms};
     bool none = a->n_guardians == 0;
-    if (a->n_guardians > 8 || a->threshold > a->n_guardians || (a->threshold == 0) != none ||
-        (none ? a->delay_ms != 0 : a->delay_ms < 3600000 || a->delay_ms > UINT64_C(7776000000))) {
-        return false;
-    }
+    NEED(a->n_guardians <= 8, ERR_LIMIT);
+    NEED(a->threshold <= a->n_guardians && (a->threshold == 0) == none, ERR_RANGE);
+    NEED(none ? a->delay_ms == 0 : a->delay_ms >= 3600000 && a->delay_ms <= UINT64_C(7776000000),
+         ERR_RANGE);
     for (size_t i = 0; i < a->n_guardians; i++) {
         int who = model_who(m, a->guardians[i]);
-        if (who == c->sender || (i > 0 && memcmp(a->guardians[i - 1].data, a->guardians[i].data,
-                                                 ACCOUNT_ID_SIZE) >= 0)) {
-            return false;
-        }
+        NEED(model_32(a->guardians[i]), ERR_INVALID);
+        NEED(who != c->sender, ERR_INVALID);
+        NEED(i == 0 || memcmp(a->guardians[i - 1].data, a->guardians[i].data, 32) < 0, ERR_INVALID);
         fresh.guard[who] = true;
     }
     m->guards[c->sender] = fresh;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(approve_recovery, ApproveRecovery)
 {
     int who = model_who(m, a->account);
     int key = model_key_find(m, a->key);
-    if (who == NOBODY || key == NOBODY || !m->guards[who].guard[c->sender] ||
-        (m->guards[who].approved_ms[c->sender] != 0 && m->guards[who].key[c->sender] == key)) {
-        return false;
-    }
+    NEED(model_32(a->account), ERR_INVALID);
+    NEED(model_32(a->key), ERR_INVALID);
+    NEED(who != NOBODY && m->guards[who].guard[c->sender], ERR_DENIED);
+    NEED(m->guards[who].approved_ms[c->sender] == 0 || m->guards[who].key[c->sender] != key,
+         ERR_CONFLICT);
     m->guards[who].approved_ms[c->sender] = m->now_ms;
     m->guards[who].key[c->sender] = key;
-    return true;
+    return ERR_OK;
 }
 
 /* Enough guardians want the key since at least the delay. */
@@ -309,23 +331,22 @@ MODEL_RULE(complete_recovery, CompleteRecovery)
 {
     struct model_guards *guards = &m->guards[c->sender];
     int key = model_key_find(m, a->key);
+    uint32_t approving = 0;
     uint32_t long_enough = 0;
-    if (key == NOBODY || guards->count == 0 || !model_signed(c, c->sender, key) ||
-        key == m->key[c->sender]) {
-        return false;
-    }
+    NEED(model_32(a->key), ERR_INVALID);
+    NEED(guards->count > 0, ERR_NOT_FOUND);
+    NEED(model_signed(c, c->sender, key), ERR_DENIED);
+    NEED(key != m->key[c->sender], ERR_CONFLICT);
     for (int i = 0; i < PEOPLE; i++) {
-        long_enough += guards->approved_ms[i] != 0 && guards->key[i] == key &&
-                               m->now_ms >= guards->approved_ms[i] + guards->delay_ms
-                           ? 1
-                           : 0;
+        bool approves = guards->approved_ms[i] != 0 && guards->key[i] == key;
+        approving += approves ? 1 : 0;
+        long_enough += approves && m->now_ms >= guards->approved_ms[i] + guards->delay_ms ? 1 : 0;
     }
-    if (long_enough < guards->threshold) {
-        return false;
-    }
+    NEED(approving >= guards->threshold, ERR_DENIED);
+    NEED(long_enough >= guards->threshold, ERR_CONFLICT);
     memset(guards->approved_ms, 0, sizeof guards->approved_ms);
     key_set(m, c->sender, key);
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(cancel_recovery, CancelRecovery)
@@ -337,7 +358,7 @@ MODEL_RULE(cancel_recovery, CancelRecovery)
         any = any || guards->approved_ms[i] != 0;
         guards->approved_ms[i] = 0;
     }
-    return any;
+    return any ? ERR_OK : ERR_NOT_FOUND;
 }
 
 /* ---- vesting and claims ------------------------------------------------------------------------- */
@@ -346,23 +367,20 @@ MODEL_RULE(cancel_recovery, CancelRecovery)
 MODEL_RULE(claim_vested, ClaimVested)
 {
     const uint64_t cliff_ms = m->world->time_ms + 1000000;
-    struct amount vested = amount_from_open(100000000);
+    struct amount vested = m->now_ms <= cliff_ms ? AMOUNT_ZERO : amount_from_open(100000000);
     struct account_id escrow;
     struct amount due;
     (void)a;
-    if (c->sender != WORLD_TEAM || m->now_ms <= cliff_ms) {
-        return false;
-    }
-    if (m->now_ms - cliff_ms < 1000000) {
+    NEED(c->sender == WORLD_TEAM, ERR_NOT_FOUND);
+    if (m->now_ms > cliff_ms && m->now_ms - cliff_ms < 1000000) {
         CHECK(amount_mul(amount_from_open(100), m->now_ms - cliff_ms, &vested) == ERR_OK);
     }
     CHECK(amount_sub(vested, m->vested_taken, &due) == ERR_OK);
-    if (amount_is_zero(due)) {
-        return false;
-    }
+    NEED(!amount_is_zero(due), ERR_CONFLICT);
     m->vested_taken = vested;
     ledger_vesting_escrow_id(&m->ids[WORLD_TEAM], &escrow);
-    return model_pay(m, &escrow, &m->ids[WORLD_TEAM], due);
+    CHECK(model_pay(m, &escrow, &m->ids[WORLD_TEAM], due));
+    return ERR_OK;
 }
 
 MODEL_RULE(publish_claims, PublishClaims)
@@ -371,71 +389,85 @@ MODEL_RULE(publish_claims, PublishClaims)
         .id = c->tx, .publisher = c->sender, .count = a->count, .expires_ms = a->expires_ms};
     struct account_id escrow;
     ledger_claims_escrow_id(&c->tx, &escrow);
-    if (digest_from_bytes(ledger_bytes(a->root), &claims.root) != ERR_OK ||
-        !model_amount(a->total, &claims.total) || a->count == 0 || a->count > 10000000 ||
-        a->expires_ms <= m->now_ms || a->expires_ms - m->now_ms > LEDGER_GRANT_MS_MAX ||
-        !model_pay(m, &m->ids[c->sender], &escrow, claims.total)) {
-        return false;
-    }
+    NEED(digest_from_bytes(ledger_bytes(a->root), &claims.root) == ERR_OK, ERR_INVALID);
+    NEED(model_amount(a->total, &claims.total), ERR_INVALID);
+    NEED(MODEL_TEXT(a->title, 128), ERR_INVALID);
+    NEED(a->count >= 1 && a->count <= 10000000, ERR_RANGE);
+    NEED(model_expiry(m, a->expires_ms), ERR_RANGE);
+    NEED(model_pay(m, &m->ids[c->sender], &escrow, claims.total), ERR_FUNDS);
     CHECK(m->claims_count < ITEMS_MAX);
     m->claims[m->claims_count++] = claims;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_claims *claims_of(struct model *m, ProtobufCBinaryData id)
+static enum err claims_of(struct model *m, ProtobufCBinaryData id, struct model_claims **out)
 {
+    NEED(model_32(id), ERR_INVALID);
     for (int i = 0; i < m->claims_count; i++) {
-        if (id.len == DIGEST_SIZE && memcmp(m->claims[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
-            return m->claims[i].closed ? NULL : &m->claims[i];
+        if (memcmp(m->claims[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
+            *out = &m->claims[i];
+            return m->claims[i].closed ? ERR_CONFLICT : ERR_OK;
         }
     }
-    return NULL;
+    return ERR_NOT_FOUND;
 }
 
-MODEL_RULE(claim, Claim)
+/* Does the path of none or one hash show (sender, amount) as that leaf of one or two? */
+static bool claim_shown(const struct model *m, const struct model_call *c,
+                        const Openledger__V1__Claim *a, const struct model_claims *claims)
 {
-    struct model_claims *claims = claims_of(m, a->claims);
-    struct amount amount;
-    struct amount paid;
     struct buf leaf;
-    struct account_id escrow;
-    if (claims == NULL || !model_amount(a->amount, &amount) || m->now_ms >= claims->expires_ms ||
-        a->number > 1 || claims->count > 2) {
+    struct digest root;
+    struct digest other;
+    if (a->number >= claims->count || claims->count > 2 ||
+        a->path.len != (size_t)(claims->count - 1) * DIGEST_SIZE) {
         return false;
     }
     buf_init(&leaf, 256);
     CHECK(ledger_claim_leaf(&m->ids[c->sender], a->amount, &leaf) == ERR_OK);
-    struct digest root;
-    struct digest other;
-    bool fits = a->path.len == (claims->count == 1 ? 0 : DIGEST_SIZE);
     merkle_leaf(leaf.data, leaf.size, &root);
     buf_deinit(&leaf);
-    if (fits && claims->count == 2) {
+    if (claims->count == 2) {
         memcpy(other.bytes, a->path.data, DIGEST_SIZE);
         merkle_node(a->number == 0 ? &root : &other, a->number == 0 ? &other : &root, &root);
     }
-    if (!fits || a->number >= claims->count || !digest_equal(&root, &claims->root) ||
-        claims->taken[a->number] || amount_add(claims->paid, amount, &paid) != ERR_OK ||
-        amount_compare(paid, claims->total) > 0) {
-        return false;
-    }
+    return digest_equal(&root, &claims->root);
+}
+
+MODEL_RULE(claim, Claim)
+{
+    struct model_claims *claims = NULL;
+    struct amount amount = AMOUNT_ZERO;
+    struct amount paid = AMOUNT_ZERO;
+    struct account_id escrow;
+    enum err err = claims_of(m, a->claims, &claims);
+    NEED(err == ERR_OK, err);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(m->now_ms < claims->expires_ms, ERR_CONFLICT);
+    NEED(a->path.len % DIGEST_SIZE == 0, ERR_INVALID);
+    NEED(claim_shown(m, c, a, claims), ERR_DENIED);
+    NEED(!claims->taken[a->number], ERR_CONFLICT);
+    NEED(amount_add(claims->paid, amount, &paid) == ERR_OK, ERR_FUNDS);
+    NEED(amount_compare(paid, claims->total) <= 0, ERR_FUNDS);
     claims->taken[a->number] = true;
     claims->paid = paid;
     ledger_claims_escrow_id(&claims->id, &escrow);
-    return model_pay(m, &escrow, &m->ids[c->sender], amount);
+    CHECK(model_pay(m, &escrow, &m->ids[c->sender], amount));
+    return ERR_OK;
 }
 
 MODEL_RULE(close_claims, CloseClaims)
 {
-    struct model_claims *claims = claims_of(m, a->claims);
+    struct model_claims *claims = NULL;
     struct account_id escrow;
     struct amount rest;
+    enum err err = claims_of(m, a->claims, &claims);
     (void)c;
-    if (claims == NULL || m->now_ms < claims->expires_ms) {
-        return false;
-    }
+    NEED(err == ERR_OK, err);
+    NEED(m->now_ms >= claims->expires_ms, ERR_CONFLICT);
     claims->closed = true;
     CHECK(amount_sub(claims->total, claims->paid, &rest) == ERR_OK);
     ledger_claims_escrow_id(&claims->id, &escrow);
-    return model_pay(m, &escrow, &m->ids[claims->publisher], rest);
+    CHECK(model_pay(m, &escrow, &m->ids[claims->publisher], rest));
+    return ERR_OK;
 }

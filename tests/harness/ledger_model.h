@@ -1,6 +1,6 @@
 /* ledger_model.h - a second ledger, small and obvious: arrays of balances and objects, every rule of
- * shared/ledger/README.md as a few lines over them. It says beforehand whether a transaction will be taken and
- * what every account has then; test_ledger_model.c compares.
+ * shared/ledger/README.md as a few lines over them. It says beforehand whether a transaction will be taken, else
+ * with which error it is refused, and what every account has then; test_ledger_model.c compares.
  *
  * No state trie, no undo, no shared code with the rules but amounts, the ids of escrow accounts and the readers
  * of batches. */
@@ -209,25 +209,34 @@ struct model_call {
 
 struct model *model_create(struct world *world); /* as genesis left it */
 void model_destroy(struct model *model);
-/* Will it be taken? If so, the model has it now. */
-bool model_take(struct model *model, const struct model_call *call);
+/* What will become of it? ERR_OK: it is taken, and the model has it now. */
+enum err model_take(struct model *model, const struct model_call *call);
 void model_seal(struct model *model);
 
 /* ---- for the rules' files, one each in ledger_model_*.c ---- */
 
 #define MODEL_RULE(lower, Message)                                                                 \
-    bool model_##lower(struct model *m, const struct model_call *c,                                \
-                       const Openledger__V1__##Message *a)
+    enum err model_##lower(struct model *m, const struct model_call *c,                            \
+                           const Openledger__V1__##Message *a)
 #include "shared/ledger/machine.h"
 #define MODEL_RULE_DECLARE(upper, lower, Message) MODEL_RULE(lower, Message);
 LEDGER_RULES(MODEL_RULE_DECLARE)
 #undef MODEL_RULE_DECLARE
+/* A rule is a list of what it needs, in the order that FORMAT.md and README.md give; the first that it does not
+ * have is the answer. */
+#define NEED(condition, error)                                                                     \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            return (error);                                                                        \
+        }                                                                                          \
+    } while (false)
 
 struct amount *model_purse(struct model *m, const struct account_id *id);
 bool model_pay(struct model *m, const struct account_id *from, const struct account_id *to,
                struct amount amount);
 bool model_amount(const char *text, struct amount *out); /* canonical, above 0 */
 bool model_id(ProtobufCBinaryData field, struct account_id *out);
+bool model_32(ProtobufCBinaryData field); /* has it the size of a digest, an account or a key? */
 int model_who(const struct model *m, ProtobufCBinaryData field);
 int model_net_find(const struct model *m, const char *name);
 int model_job_find(const struct model *m, ProtobufCBinaryData id);
@@ -235,12 +244,14 @@ bool model_signed(const struct model_call *c, int who, int key);
 int model_key_find(const struct model *m, ProtobufCBinaryData key);
 bool model_key_answers(const struct model *m, int who, ProtobufCBinaryData key);
 uint32_t model_standing(const struct model *m, int net, int who);
-bool model_bonded(const struct model *m, int who, int role); /* with at least the minimum */
+bool model_bonded(const struct model *m, int who, int role);   /* with at least the minimum */
+bool model_expiry(const struct model *m, uint64_t expires_ms); /* later than now, within 366 days */
 struct amount model_part_of(struct amount amount, uint32_t bp);
 /* Takes bp of all that is at stake; false: that is nothing. harmed: gets up to harmed_max; or NOBODY. */
 bool model_slash(struct model *m, int who, int role, uint32_t bp, int reporter, int harmed,
                  struct amount harmed_max);
 void model_power(struct model *m); /* recomputes the present block's */
-bool model_price_fits(const struct model *m, int adapter, uint64_t opened_ms, uint32_t prompt,
-                      uint32_t completion, struct amount fee);
+/* Does an adapter's receipt fit its prices and revocation? ERR_DENIED: revoked; ERR_INVALID: another fee. */
+enum err model_price_fits(const struct model *m, int adapter, uint64_t opened_ms, uint32_t prompt,
+                          uint32_t completion, struct amount fee);
 #define MODEL_TEXT(text, size) (strlen(text) <= (size))

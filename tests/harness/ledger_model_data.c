@@ -70,88 +70,96 @@ MODEL_RULE(create_datanet, CreateDatanet)
 {
     struct model_net net = {
         .owner = c->sender, .offered = NOBODY, .permission = (int)a->permission};
-    if (!name_good(a->name) || a->licence[0] == '\0' || (int)a->permission < 1 ||
-        (int)a->permission > 3 || a->n_validators > 16 || model_net_find(m, a->name) != NOBODY) {
-        return false;
-    }
+    NEED(name_good(a->name), ERR_INVALID);
+    NEED(MODEL_TEXT(a->title, 128) && MODEL_TEXT(a->description, 1024), ERR_INVALID);
+    NEED(MODEL_TEXT(a->licence, 128), ERR_INVALID);
+    NEED((int)a->permission >= 1 && (int)a->permission <= 3, ERR_INVALID);
+    NEED(a->licence[0] != '\0', ERR_INVALID);
+    NEED(a->n_validators <= 16, ERR_LIMIT);
     for (size_t i = 0; i < a->n_validators; i++) {
+        NEED(model_32(a->validators[i]), ERR_INVALID);
         net.validator[model_who(m, a->validators[i])] = true;
     }
+    NEED(model_net_find(m, a->name) == NOBODY, ERR_CONFLICT);
     memcpy(net.name, a->name, strlen(a->name));
     CHECK(m->net_count < ITEMS_MAX);
     m->nets[m->net_count++] = net;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_net *owned(struct model *m, const struct model_call *c, const char *name)
+static enum err owned(struct model *m, const struct model_call *c, const char *name,
+                      struct model_net **out)
 {
     int net = model_net_find(m, name);
-    return net == NOBODY || m->nets[net].owner != c->sender ? NULL : &m->nets[net];
+    NEED(net != NOBODY, ERR_NOT_FOUND);
+    *out = &m->nets[net];
+    return (*out)->owner == c->sender ? ERR_OK : ERR_DENIED;
 }
 
 MODEL_RULE(offer_datanet, OfferDatanet)
 {
-    struct model_net *net = owned(m, c, a->datanet);
+    struct model_net *net = NULL;
     int to = a->to.len == 0 ? NOBODY : model_who(m, a->to);
-    if (net == NULL || to == c->sender) {
-        return false;
-    }
+    enum err err = owned(m, c, a->datanet, &net);
+    NEED(err == ERR_OK, err);
+    NEED(a->to.len == 0 || model_32(a->to), ERR_INVALID);
+    NEED(to != c->sender, ERR_INVALID);
     net->offered = to;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(accept_datanet, AcceptDatanet)
 {
     int net = model_net_find(m, a->datanet);
-    if (net == NOBODY || m->nets[net].offered != c->sender) {
-        return false;
-    }
+    NEED(net != NOBODY, ERR_NOT_FOUND);
+    NEED(m->nets[net].offered == c->sender, ERR_DENIED);
     m->nets[net].owner = c->sender;
     m->nets[net].offered = NOBODY;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(set_validators, SetValidators)
 {
-    struct model_net *net = owned(m, c, a->datanet);
+    struct model_net *net = NULL;
     bool fresh[PEOPLE] = {false};
-    if (net == NULL || a->n_validators > 16) {
-        return false;
-    }
+    enum err err = owned(m, c, a->datanet, &net);
+    NEED(err == ERR_OK, err);
+    NEED(a->n_validators <= 16, ERR_LIMIT);
     for (size_t i = 0; i < a->n_validators; i++) {
+        NEED(model_32(a->validators[i]), ERR_INVALID);
+        NEED(i == 0 || memcmp(a->validators[i - 1].data, a->validators[i].data, 32) < 0,
+             ERR_INVALID);
         fresh[model_who(m, a->validators[i])] = true;
-        if (i > 0 && memcmp(a->validators[i - 1].data, a->validators[i].data, 32) >= 0) {
-            return false;
-        }
     }
     memcpy(net->validator, fresh, sizeof fresh);
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(pay_from_treasury, PayFromTreasury)
 {
-    struct model_net *net = owned(m, c, a->datanet);
+    struct model_net *net = NULL;
     struct account_id treasury;
     struct account_id to;
     struct amount amount;
-    struct amount paid;
+    struct amount paid = AMOUNT_ZERO;
+    enum err err = owned(m, c, a->datanet, &net);
     ledger_treasury_id(a->datanet, &treasury);
-    if (net == NULL || !model_id(a->to, &to) || !model_amount(a->amount, &amount) ||
-        account_id_equal(&to, &treasury)) {
-        return false;
-    }
+    NEED(err == ERR_OK, err);
+    NEED(model_id(a->to, &to), ERR_INVALID);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(MODEL_TEXT(a->memo, 256), ERR_INVALID);
+    NEED(!account_id_equal(&to, &treasury), ERR_INVALID);
     bool fresh = !net->paying || m->now_ms - net->paid_from_ms >= UINT64_C(2592000000);
     struct amount limit =
         fresh ? model_part_of(*model_purse(m, &treasury), m->treasury_bp) : net->limit;
-    if (amount_add(fresh ? AMOUNT_ZERO : net->paid, amount, &paid) != ERR_OK ||
-        amount_compare(paid, limit) > 0 || !model_pay(m, &treasury, &to, amount)) {
-        return false;
-    }
+    NEED(amount_add(fresh ? AMOUNT_ZERO : net->paid, amount, &paid) == ERR_OK, ERR_FUNDS);
+    NEED(amount_compare(paid, limit) <= 0, ERR_FUNDS);
+    NEED(model_pay(m, &treasury, &to, amount), ERR_FUNDS);
     net->paid_from_ms = fresh ? m->now_ms : net->paid_from_ms;
     net->paying = true;
     net->limit = limit;
     net->paid = paid;
-    return true;
+    return ERR_OK;
 }
 
 /* ---- contributions ------------------------------------------------------------------------------ */
@@ -159,99 +167,99 @@ MODEL_RULE(pay_from_treasury, PayFromTreasury)
 MODEL_RULE(commit_rows, CommitRows)
 {
     int net = model_net_find(m, a->datanet);
-    if (net == NOBODY || a->root.len != DIGEST_SIZE || a->row_count == 0 || a->row_count > 100000 ||
-        a->byte_count == 0) {
-        return false;
-    }
+    NEED(net != NOBODY, ERR_NOT_FOUND);
+    NEED(model_32(a->root), ERR_INVALID);
+    NEED(a->row_count >= 1 && a->row_count <= 100000 && a->byte_count > 0, ERR_RANGE);
     CHECK(m->part_count < ITEMS_MAX);
     CHECK(a->row_count <= ROWS);
     m->parts[m->part_count++] =
         (struct model_part){.id = c->tx, .net = net, .who = c->sender, .rows = a->row_count};
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(review_contribution, ReviewContribution)
 {
     int at = part_of(m, a->contribution);
-    if (at == NOBODY || ((a->accept || a->content.len != 0) && a->content.len != DIGEST_SIZE)) {
-        return false;
-    }
+    NEED(model_32(a->contribution), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
     struct model_part *part = &m->parts[at];
     const struct model_net *net = &m->nets[part->net];
-    if ((net->owner != c->sender && !net->validator[c->sender]) || part->state != COMMITTED ||
-        (a->accept ? a->accepted_rows == 0 || a->accepted_rows > rows_left(part)
-                   : a->accepted_rows != 0)) {
-        return false;
-    }
+    NEED(model_32(a->content) || (!a->accept && a->content.len == 0), ERR_INVALID);
+    NEED(MODEL_TEXT(a->reason, 256), ERR_INVALID);
+    NEED(net->owner == c->sender || net->validator[c->sender], ERR_DENIED);
+    NEED(part->state == COMMITTED, ERR_CONFLICT);
+    NEED(a->accept ? a->accepted_rows > 0 && a->accepted_rows <= rows_left(part)
+                   : a->accepted_rows == 0,
+         ERR_RANGE);
     part->state = a->accept ? ACCEPTED : REJECTED;
     part->accepted = a->accepted_rows;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_part *mine(struct model *m, const struct model_call *c, ProtobufCBinaryData id)
+static enum err mine(struct model *m, const struct model_call *c, ProtobufCBinaryData id,
+                     struct model_part **out)
 {
     int at = part_of(m, id);
-    return at == NOBODY || m->parts[at].who != c->sender ||
-                   (m->parts[at].state != COMMITTED && m->parts[at].state != ACCEPTED)
-               ? NULL
-               : &m->parts[at];
+    NEED(model_32(id), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    *out = &m->parts[at];
+    NEED((*out)->who == c->sender, ERR_DENIED);
+    return (*out)->state == COMMITTED || (*out)->state == ACCEPTED ? ERR_OK : ERR_CONFLICT;
 }
 
 MODEL_RULE(withdraw_contribution, WithdrawContribution)
 {
-    struct model_part *part = mine(m, c, a->contribution);
-    if (part == NULL) {
-        return false;
-    }
+    struct model_part *part = NULL;
+    enum err err = mine(m, c, a->contribution, &part);
+    NEED(err == ERR_OK, err);
     part->state = WITHDRAWN;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(withdraw_rows, WithdrawRows)
 {
-    struct model_part *part = mine(m, c, a->contribution);
-    if (part == NULL || a->n_rows == 0 || a->n_rows > 1024) {
-        return false;
-    }
+    struct model_part *part = NULL;
+    enum err err = mine(m, c, a->contribution, &part);
+    NEED(err == ERR_OK, err);
+    NEED(a->n_rows >= 1 && a->n_rows <= 1024, ERR_LIMIT);
     for (size_t i = 0; i < a->n_rows; i++) {
-        if (a->rows[i] >= part->rows || (i > 0 && a->rows[i - 1] >= a->rows[i]) ||
-            part->gone[a->rows[i]]) {
-            return false;
-        }
+        NEED(a->rows[i] < part->rows, ERR_RANGE);
+        NEED(i == 0 || a->rows[i - 1] < a->rows[i], ERR_INVALID);
+        NEED(!part->gone[a->rows[i]], ERR_CONFLICT);
     }
     for (size_t i = 0; i < a->n_rows; i++) {
         part->gone[a->rows[i]] = true;
     }
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(publish_version, PublishVersion)
 {
-    const struct model_net *owner = owned(m, c, a->datanet);
+    struct model_net *owner = NULL;
     struct model_version version = {.net = model_net_find(m, a->datanet), .version = a->version};
     uint32_t sum = 0;
-    if (owner == NULL || a->root.len != DIGEST_SIZE || a->manifest.len != DIGEST_SIZE ||
-        a->version != owner->versions + 1 || a->n_contributors == 0) {
-        return false;
-    }
+    enum err err = owned(m, c, a->datanet, &owner);
+    NEED(err != ERR_NOT_FOUND, err);
+    NEED(model_32(a->root), ERR_INVALID);
+    NEED(model_32(a->manifest), ERR_INVALID);
+    NEED(err == ERR_OK, err);
+    NEED(a->version == owner->versions + 1, ERR_CONFLICT);
+    NEED(a->n_contributors >= 1 && a->n_contributors <= 8192, ERR_LIMIT);
     for (size_t i = 0; i < a->n_contributors; i++) {
-        int who = model_who(m, a->contributors[i]->account);
+        ProtobufCBinaryData account = a->contributors[i]->account;
         uint32_t rows = a->contributors[i]->row_count;
-        if ((i > 0 && memcmp(a->contributors[i - 1]->account.data, a->contributors[i]->account.data,
-                             32) >= 0) ||
-            rows == 0 || rows > model_standing(m, version.net, who)) {
-            return false;
-        }
-        version.rows[who] = rows;
+        NEED(model_32(account), ERR_INVALID);
+        NEED(i == 0 || memcmp(a->contributors[i - 1]->account.data, account.data, 32) < 0,
+             ERR_INVALID);
+        NEED(rows > 0 && rows <= model_standing(m, version.net, model_who(m, account)), ERR_RANGE);
+        version.rows[model_who(m, account)] = rows;
         sum += rows;
     }
-    if (sum != a->row_count) {
-        return false;
-    }
+    NEED(sum == a->row_count, ERR_INVALID);
     CHECK(m->version_count < ITEMS_MAX);
     m->versions[m->version_count++] = version;
     m->nets[version.net].versions++;
-    return true;
+    return ERR_OK;
 }
 
 /* ---- models and jobs ---------------------------------------------------------------------------- */
@@ -269,25 +277,26 @@ static int base_find(const struct model *m, const char *name)
 MODEL_RULE(register_model, RegisterModel)
 {
     struct model_base base = {.developer = c->sender};
-    if (!name_good(a->name) || a->content.len != DIGEST_SIZE ||
-        digest_from_bytes(ledger_bytes(a->profile), &base.profile) != ERR_OK ||
-        base_find(m, a->name) != NOBODY) {
-        return false;
-    }
+    NEED(name_good(a->name), ERR_INVALID);
+    NEED(model_32(a->content), ERR_INVALID);
+    NEED(digest_from_bytes(ledger_bytes(a->profile), &base.profile) == ERR_OK, ERR_INVALID);
+    NEED(MODEL_TEXT(a->licence, 128), ERR_INVALID);
+    NEED(base_find(m, a->name) == NOBODY, ERR_CONFLICT);
     memcpy(base.name, a->name, strlen(a->name));
     CHECK(m->base_count < ITEMS_MAX);
     m->bases[m->base_count++] = base;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(revoke_model, RevokeModel)
 {
     int base = base_find(m, a->model);
-    if (base == NOBODY || m->bases[base].developer != c->sender || m->bases[base].revoked) {
-        return false;
-    }
+    NEED(MODEL_TEXT(a->reason, 256), ERR_INVALID);
+    NEED(base != NOBODY, ERR_NOT_FOUND);
+    NEED(m->bases[base].developer == c->sender, ERR_DENIED);
+    NEED(!m->bases[base].revoked, ERR_CONFLICT);
     m->bases[base].revoked = true;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(submit_job, SubmitJob)
@@ -299,15 +308,18 @@ MODEL_RULE(submit_job, SubmitJob)
                             .version = a->version};
     struct account_id escrow;
     ledger_job_escrow_id(&c->tx, &escrow);
-    if (job.net == NOBODY || job.base == NOBODY || a->settings == NULL || a->settings->rank == 0 ||
-        m->nets[job.net].permission == 2 || a->version == 0 ||
-        a->version > m->nets[job.net].versions || m->bases[job.base].revoked ||
-        !price(a->fee, &job.fee) || !model_pay(m, &m->ids[c->sender], &escrow, job.fee)) {
-        return false;
-    }
+    NEED(job.net != NOBODY, ERR_NOT_FOUND);
+    NEED(a->settings != NULL, ERR_INVALID);
+    NEED(a->settings->rank > 0, ERR_RANGE);
+    NEED(price(a->fee, &job.fee), ERR_INVALID);
+    NEED(m->nets[job.net].permission != 2, ERR_DENIED);
+    NEED(a->version >= 1 && a->version <= m->nets[job.net].versions, ERR_NOT_FOUND);
+    NEED(job.base != NOBODY, ERR_NOT_FOUND);
+    NEED(!m->bases[job.base].revoked, ERR_DENIED);
+    NEED(model_pay(m, &m->ids[c->sender], &escrow, job.fee), ERR_FUNDS);
     CHECK(m->job_count < ITEMS_MAX);
     m->jobs[m->job_count++] = job;
-    return true;
+    return ERR_OK;
 }
 
 int model_job_find(const struct model *m, ProtobufCBinaryData id)
@@ -323,54 +335,54 @@ int model_job_find(const struct model *m, ProtobufCBinaryData id)
 MODEL_RULE(claim_job, ClaimJob)
 {
     int at = model_job_find(m, a->job);
-    if (at == NOBODY || !model_bonded(m, c->sender, LEDGER_ROLE_TRAINER)) {
-        return false;
-    }
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    NEED(model_bonded(m, c->sender, LEDGER_ROLE_TRAINER), ERR_DENIED);
     struct model_job *job = &m->jobs[at];
     bool again = job->state == CLAIMED &&
                  (job->trainer == c->sender || m->now_ms - job->claimed_ms >= DAY_MS);
-    if (job->state != QUEUED && !again) {
-        return false;
-    }
+    NEED(job->state == QUEUED || again, ERR_CONFLICT);
     job->state = CLAIMED;
     job->trainer = c->sender;
     job->claimed_ms = m->now_ms;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(complete_job, CompleteJob)
 {
     int at = model_job_find(m, a->job);
     struct account_id escrow;
-    if (at == NOBODY || m->jobs[at].state != CLAIMED || m->jobs[at].trainer != c->sender ||
-        a->transcript_root.len != DIGEST_SIZE || a->transcript.len != DIGEST_SIZE ||
-        a->adapter.len != DIGEST_SIZE) {
-        return false;
-    }
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    NEED(model_32(a->transcript_root), ERR_INVALID);
+    NEED(model_32(a->transcript), ERR_INVALID);
+    NEED(model_32(a->adapter), ERR_INVALID);
+    NEED(m->jobs[at].state == CLAIMED, ERR_CONFLICT);
+    NEED(m->jobs[at].trainer == c->sender, ERR_DENIED);
     m->jobs[at].state = DONE;
     m->jobs[at].done_ms = m->now_ms;
     ledger_job_escrow_id(&m->jobs[at].id, &escrow);
-    return model_pay(m, &escrow, &m->ids[c->sender], m->jobs[at].fee);
+    CHECK(model_pay(m, &escrow, &m->ids[c->sender], m->jobs[at].fee));
+    return ERR_OK;
 }
 
 MODEL_RULE(fail_job, FailJob)
 {
     int at = model_job_find(m, a->job);
     struct account_id escrow;
-    if (at == NOBODY) {
-        return false;
-    }
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    NEED(MODEL_TEXT(a->reason, 256), ERR_INVALID);
     struct model_job *job = &m->jobs[at];
     bool held = job->state == CLAIMED && m->now_ms - job->claimed_ms < DAY_MS;
-    bool trainer = job->state == CLAIMED && job->trainer == c->sender;
-    bool developer =
-        job->developer == c->sender && (job->state == QUEUED || (job->state == CLAIMED && !held));
-    if (!trainer && !developer) {
-        return false;
+    if (job->state != CLAIMED || job->trainer != c->sender) {
+        NEED(job->developer == c->sender, ERR_DENIED);
+        NEED(job->state == QUEUED || (job->state == CLAIMED && !held), ERR_CONFLICT);
     }
     job->state = FAILED;
     ledger_job_escrow_id(&job->id, &escrow);
-    return model_pay(m, &escrow, &m->ids[job->developer], job->fee);
+    CHECK(model_pay(m, &escrow, &m->ids[job->developer], job->fee));
+    return ERR_OK;
 }
 
 /* ---- adapters ----------------------------------------------------------------------------------- */
@@ -389,84 +401,87 @@ MODEL_RULE(publish_adapter, PublishAdapter)
 {
     struct model_adapter adapter = {
         .job = model_job_find(m, a->job), .developer = c->sender, .price_count = 1};
-    if (!name_good(a->name) || adapter.job == NOBODY || adapter_find(m, a->name) != NOBODY ||
-        !price(a->price_prompt, &adapter.prices[0].prompt) ||
-        !price(a->price_completion, &adapter.prices[0].completion)) {
-        return false;
-    }
+    NEED(name_good(a->name), ERR_INVALID);
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(adapter.job != NOBODY, ERR_NOT_FOUND);
+    NEED(price(a->price_prompt, &adapter.prices[0].prompt), ERR_INVALID);
+    NEED(price(a->price_completion, &adapter.prices[0].completion), ERR_INVALID);
     struct model_job *job = &m->jobs[adapter.job];
-    if (job->developer != c->sender || job->state != DONE || job->published ||
-        m->bases[job->base].revoked) {
-        return false;
-    }
+    NEED(job->developer == c->sender, ERR_DENIED);
+    NEED(job->state == DONE, ERR_CONFLICT);
+    NEED(!job->published, ERR_CONFLICT);
+    NEED(!m->bases[job->base].revoked, ERR_DENIED);
+    NEED(adapter_find(m, a->name) == NOBODY, ERR_CONFLICT);
     job->published = true;
     memcpy(adapter.name, a->name, strlen(a->name));
     CHECK(m->adapter_count < ITEMS_MAX);
     m->adapters[m->adapter_count++] = adapter;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_adapter *developed(struct model *m, const struct model_call *c,
-                                       const char *name)
+static enum err developed(struct model *m, const struct model_call *c, const char *name,
+                          struct model_adapter **out)
 {
     int at = adapter_find(m, name);
-    return at == NOBODY || m->adapters[at].developer != c->sender || m->adapters[at].revoked_ms != 0
-               ? NULL
-               : &m->adapters[at];
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    *out = &m->adapters[at];
+    NEED((*out)->developer == c->sender, ERR_DENIED);
+    return (*out)->revoked_ms == 0 ? ERR_OK : ERR_CONFLICT;
 }
 
 MODEL_RULE(set_price, SetPrice)
 {
-    struct model_adapter *adapter = developed(m, c, a->adapter);
-    struct amount prompt;
-    struct amount completion;
-    if (adapter == NULL || !price(a->price_prompt, &prompt) ||
-        !price(a->price_completion, &completion)) {
-        return false;
-    }
+    struct model_adapter *adapter = NULL;
+    struct amount prompt = AMOUNT_ZERO;
+    struct amount completion = AMOUNT_ZERO;
+    enum err err = developed(m, c, a->adapter, &adapter);
+    NEED(err == ERR_OK, err);
+    NEED(price(a->price_prompt, &prompt), ERR_INVALID);
+    NEED(price(a->price_completion, &completion), ERR_INVALID);
     CHECK(adapter->price_count < 32);
     uint64_t before = adapter->prices[adapter->price_count - 1].from_ms;
     uint64_t from = m->now_ms + NOTICE_MS;
     adapter->prices[adapter->price_count].from_ms = from > before ? from : before;
     adapter->prices[adapter->price_count].prompt = prompt;
     adapter->prices[adapter->price_count++].completion = completion;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(revoke_adapter, RevokeAdapter)
 {
-    struct model_adapter *adapter = developed(m, c, a->adapter);
-    if (adapter == NULL || !MODEL_TEXT(a->reason, 256)) {
-        return false;
-    }
+    struct model_adapter *adapter = NULL;
+    NEED(MODEL_TEXT(a->reason, 256), ERR_INVALID);
+    enum err err = developed(m, c, a->adapter, &adapter);
+    NEED(err == ERR_OK, err);
     adapter->revoked_ms = m->now_ms + NOTICE_MS;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(publish_index, PublishIndex)
 {
     int at = adapter_find(m, a->adapter);
-    if (at == NOBODY || m->adapters[at].indexed ||
-        !model_bonded(m, c->sender, LEDGER_ROLE_ATTRIBUTION) ||
-        digest_from_bytes(ledger_bytes(a->index), &m->adapters[at].index) != ERR_OK) {
-        return false;
-    }
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    NEED(model_32(a->index), ERR_INVALID);
+    NEED(model_bonded(m, c->sender, LEDGER_ROLE_ATTRIBUTION), ERR_DENIED);
+    NEED(!m->adapters[at].indexed, ERR_CONFLICT);
+    memcpy(m->adapters[at].index.bytes, a->index.data, DIGEST_SIZE);
     m->adapters[at].indexed = true;
-    return true;
+    return ERR_OK;
 }
 
-bool model_price_fits(const struct model *m, int at, uint64_t opened_ms, uint32_t prompt,
-                      uint32_t completion, struct amount fee)
+enum err model_price_fits(const struct model *m, int adapter, uint64_t opened_ms, uint32_t prompt,
+                          uint32_t completion, struct amount fee)
 {
-    const struct model_adapter *adapter = &m->adapters[at];
-    uint32_t i = adapter->price_count - 1;
-    while (i > 0 && adapter->prices[i].from_ms > opened_ms) {
+    const struct model_adapter *about = &m->adapters[adapter];
+    uint32_t i = about->price_count - 1;
+    while (i > 0 && about->prices[i].from_ms > opened_ms) {
         i--;
     }
     struct amount a;
     struct amount b;
-    CHECK(amount_mul(adapter->prices[i].prompt, prompt, &a) == ERR_OK);
-    CHECK(amount_mul(adapter->prices[i].completion, completion, &b) == ERR_OK);
+    CHECK(amount_mul(about->prices[i].prompt, prompt, &a) == ERR_OK);
+    CHECK(amount_mul(about->prices[i].completion, completion, &b) == ERR_OK);
     CHECK(amount_add(a, b, &a) == ERR_OK);
-    return amount_equal(a, fee) && (adapter->revoked_ms == 0 || opened_ms < adapter->revoked_ms);
+    NEED(about->revoked_ms == 0 || opened_ms < about->revoked_ms, ERR_DENIED);
+    return amount_equal(a, fee) ? ERR_OK : ERR_INVALID;
 }

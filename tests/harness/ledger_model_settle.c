@@ -46,7 +46,7 @@ void model_destroy(struct model *m)
     free(m);
 }
 
-bool model_take(struct model *m, const struct model_call *c)
+enum err model_take(struct model *m, const struct model_call *c)
 {
     int action = (int)c->body->action_case;
     int fresh = NOBODY; /* a key that the transaction itself brings */
@@ -61,14 +61,14 @@ bool model_take(struct model *m, const struct model_call *c)
         int who = c->signers[i].who;
         int key = c->signers[i].key;
         if (m->key[who] != key && (who != c->sender || key != fresh)) {
-            return false;
+            return ERR_DENIED;
         }
     }
     bool by_new_key = action == OPENLEDGER__V1__TX_BODY__ACTION_OPEN_ACCOUNT ||
                       action == OPENLEDGER__V1__TX_BODY__ACTION_COMPLETE_RECOVERY;
     if (!by_new_key &&
         (m->key[c->sender] == NOBODY || !model_signed(c, c->sender, m->key[c->sender]))) {
-        return false;
+        return ERR_DENIED;
     }
     switch (c->body->action_case) {
 #define MODEL_CASE(upper, lower, Message)                                                          \
@@ -80,7 +80,7 @@ bool model_take(struct model *m, const struct model_call *c)
     case _OPENLEDGER__V1__TX_BODY__ACTION__CASE_IS_INT_SIZE:
         break;
     }
-    return false;
+    return ERR_INVALID;
 }
 
 void model_seal(struct model *m)
@@ -112,59 +112,63 @@ MODEL_RULE(open_grant, OpenGrant)
                                 .expires_ms = a->expires_ms};
     struct account_id escrow;
     ledger_grant_escrow_id(&c->tx, &escrow);
-    if (grant.gateway == NOBODY || m->key[grant.gateway] == NOBODY ||
-        !model_amount(a->limit, &grant.limit) || a->expires_ms <= m->now_ms ||
-        a->expires_ms - m->now_ms > LEDGER_GRANT_MS_MAX ||
-        !model_pay(m, &m->ids[c->sender], &escrow, grant.limit)) {
-        return false;
-    }
+    NEED(model_32(a->gateway), ERR_INVALID);
+    NEED(grant.gateway != NOBODY && m->key[grant.gateway] != NOBODY, ERR_NOT_FOUND);
+    NEED(model_amount(a->limit, &grant.limit), ERR_INVALID);
+    NEED(model_expiry(m, a->expires_ms), ERR_RANGE);
+    NEED(model_pay(m, &m->ids[c->sender], &escrow, grant.limit), ERR_FUNDS);
     CHECK(m->grant_count < ITEMS_MAX);
     m->grants[m->grant_count++] = grant;
-    return true;
+    return ERR_OK;
 }
 
-static struct model_grant *grant_of(struct model *m, ProtobufCBinaryData id)
+static enum err grant_of(struct model *m, ProtobufCBinaryData id, struct model_grant **out)
 {
+    NEED(model_32(id), ERR_INVALID);
     for (int i = 0; i < m->grant_count; i++) {
-        if (id.len == DIGEST_SIZE && memcmp(m->grants[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
-            return m->grants[i].closed ? NULL : &m->grants[i];
+        if (memcmp(m->grants[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
+            *out = &m->grants[i];
+            return m->grants[i].closed ? ERR_CONFLICT : ERR_OK;
         }
     }
-    return NULL;
+    return ERR_NOT_FOUND;
 }
 
 MODEL_RULE(open_lease, OpenLease)
 {
-    struct model_grant *grant = grant_of(m, a->grant);
-    struct amount amount;
-    struct amount leased;
-    if (grant == NULL || grant->gateway != c->sender || grant->expires_ms <= m->now_ms ||
-        a->lease != grant->leases + 1 || !model_amount(a->amount, &amount) ||
-        amount_add(grant->leased, amount, &leased) != ERR_OK ||
-        amount_compare(leased, grant->limit) > 0) {
-        return false;
-    }
+    struct model_grant *grant = NULL;
+    struct amount amount = AMOUNT_ZERO;
+    struct amount leased = AMOUNT_ZERO;
+    enum err err = grant_of(m, a->grant, &grant);
+    NEED(err == ERR_OK, err);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(grant->gateway == c->sender, ERR_DENIED);
+    NEED(m->now_ms < grant->expires_ms, ERR_CONFLICT);
+    NEED(a->lease == grant->leases + 1, ERR_CONFLICT);
+    NEED(amount_add(grant->leased, amount, &leased) == ERR_OK, ERR_FUNDS);
+    NEED(amount_compare(leased, grant->limit) <= 0, ERR_FUNDS);
     CHECK(grant->leases < 16);
     grant->leased = leased;
     grant->lease[grant->leases].has = amount;
     grant->lease[grant->leases].next = 1;
     grant->leases++;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(close_grant, CloseGrant)
 {
-    struct model_grant *grant = grant_of(m, a->grant);
+    struct model_grant *grant = NULL;
     struct account_id escrow;
     struct amount rest;
-    if (grant == NULL || (grant->payer != c->sender && grant->gateway != c->sender) ||
-        m->now_ms < grant->expires_ms + WINDOW_MS) {
-        return false;
-    }
+    enum err err = grant_of(m, a->grant, &grant);
+    NEED(err == ERR_OK, err);
+    NEED(grant->payer == c->sender || grant->gateway == c->sender, ERR_DENIED);
+    NEED(m->now_ms >= grant->expires_ms + WINDOW_MS, ERR_CONFLICT);
     grant->closed = true;
     CHECK(amount_sub(grant->limit, grant->drawn, &rest) == ERR_OK);
     ledger_grant_escrow_id(&grant->id, &escrow);
-    return model_pay(m, &escrow, &m->ids[grant->payer], rest);
+    CHECK(model_pay(m, &escrow, &m->ids[grant->payer], rest));
+    return ERR_OK;
 }
 
 /* ---- receipts ----------------------------------------------------------------------------------- */
@@ -191,31 +195,33 @@ static int adapter_of(const struct model *m, const char *name)
 }
 
 /* By profile and by price. */
-static bool receipt_fits(const struct model *m, int adapter, const Openledger__V1__Receipt *receipt)
+static enum err receipt_fits(const struct model *m, int adapter,
+                             const Openledger__V1__Receipt *receipt)
 {
     struct amount fee = AMOUNT_ZERO;
     const struct model_base *base = &m->bases[m->jobs[m->adapters[adapter].job].base];
-    return memcmp(receipt->profile.data, base->profile.bytes, DIGEST_SIZE) == 0 &&
-           amount_parse(receipt->fee, &fee) == ERR_OK &&
-           model_price_fits(m, adapter, receipt->opened_ms, receipt->prompt_tokens,
+    NEED(memcmp(receipt->profile.data, base->profile.bytes, DIGEST_SIZE) == 0, ERR_INVALID);
+    CHECK(amount_parse(receipt->fee, &fee) == ERR_OK);
+    return model_price_fits(m, adapter, receipt->opened_ms, receipt->prompt_tokens,
                             receipt->completion_tokens, fee);
 }
 
-static bool charge(struct model *m, struct model_grant *grant, uint32_t lease, bool pay,
-                   ProtobufCBinaryData bytes, struct amount *drawn)
+static enum err charge_check(const struct model *m, struct amount lease_has,
+                             const Openledger__V1__Receipt *receipt, struct amount *fee,
+                             struct amount *drawn)
 {
-    Openledger__V1__Receipt *receipt = openledger__v1__receipt__unpack(NULL, bytes.len, bytes.data);
-    CHECK(receipt != NULL);
-    struct amount fee;
     int adapter = adapter_of(m, receipt->adapter);
-    bool good = adapter != NOBODY && receipt_fits(m, adapter, receipt) &&
-                amount_parse(receipt->fee, &fee) == ERR_OK &&
-                amount_add(*drawn, fee, drawn) == ERR_OK &&
-                amount_compare(*drawn, grant->lease[lease].has) <= 0;
-    openledger__v1__receipt__free_unpacked(receipt, NULL);
-    if (!good || !pay) {
-        return good;
-    }
+    NEED(adapter != NOBODY, ERR_NOT_FOUND);
+    enum err err = receipt_fits(m, adapter, receipt);
+    NEED(err == ERR_OK, err);
+    CHECK(amount_parse(receipt->fee, fee) == ERR_OK);
+    NEED(amount_add(*drawn, *fee, drawn) == ERR_OK, ERR_FUNDS);
+    return amount_compare(*drawn, lease_has) <= 0 ? ERR_OK : ERR_FUNDS;
+}
+
+static void charge_pay(struct model *m, struct model_grant *grant, int adapter, struct amount fee,
+                       struct bytes bytes)
+{
     const struct model_job *job = &m->jobs[m->adapters[adapter].job];
     struct account_id escrow;
     struct account_id pool;
@@ -234,39 +240,62 @@ static bool charge(struct model *m, struct model_grant *grant, uint32_t lease, b
                                      .waiting = true,
                                      .pending = model_part_of(fee, 6000),
                                      .deadline = m->height + 1 + DEADLINE_BLOCKS};
-    ledger_receipt_id(ledger_bytes(bytes), &record->id);
+    ledger_receipt_id(bytes, &record->id);
     CHECK(amount_add(grant->drawn, fee, &grant->drawn) == ERR_OK);
-    return true;
+}
+
+static enum err charge(struct model *m, struct model_grant *grant, uint32_t lease, bool pay,
+                       ProtobufCBinaryData bytes, struct amount *drawn)
+{
+    Openledger__V1__Receipt *receipt = openledger__v1__receipt__unpack(NULL, bytes.len, bytes.data);
+    CHECK(receipt != NULL);
+    struct amount fee;
+    enum err err = charge_check(m, grant->lease[lease].has, receipt, &fee, drawn);
+    if (err == ERR_OK && pay) {
+        charge_pay(m, grant, adapter_of(m, receipt->adapter), fee, ledger_bytes(bytes));
+    }
+    openledger__v1__receipt__free_unpacked(receipt, NULL);
+    return err;
+}
+
+static enum err batch_open(struct model *m, const Openledger__V1__ReceiptBatch *batch,
+                           struct model_grant **out)
+{
+    struct model_grant *grant = NULL;
+    enum err err = grant_of(m, batch->grant, &grant);
+    NEED(grant != NULL && batch->lease - 1 < grant->leases, ERR_NOT_FOUND);
+    NEED(err == ERR_OK, ERR_DENIED);
+    NEED(model_who(m, batch->gateway) == grant->gateway, ERR_DENIED);
+    NEED(model_key_find(m, batch->key) == m->key[grant->gateway], ERR_DENIED);
+    NEED(batch->first_number == grant->lease[batch->lease - 1].next, ERR_CONFLICT);
+    *out = grant;
+    return ERR_OK;
 }
 
 MODEL_RULE(settle_receipts, SettleReceipts)
 {
     struct bytes data = blob_of(m, a->batch);
+    struct model_grant *grant = NULL;
     (void)c;
-    if (data.size == 0) {
-        return false;
-    }
+    NEED(model_32(a->batch), ERR_INVALID);
+    NEED(data.size > 0, ERR_NOT_FOUND);
     Openledger__V1__ReceiptBatch *batch =
         openledger__v1__receipt_batch__unpack(NULL, data.size, data.data);
     CHECK(batch != NULL);
-    struct model_grant *grant = grant_of(m, batch->grant);
+    enum err err = batch_open(m, batch, &grant);
     uint32_t lease = batch->lease - 1;
-    bool good = grant != NULL && lease < grant->leases &&
-                model_who(m, batch->gateway) == grant->gateway &&
-                model_key_find(m, batch->key) == m->key[grant->gateway] &&
-                batch->first_number == grant->lease[lease].next;
-    for (int pay = 0; good && pay < 2; pay++) { /* first whether all may, then all */
+    for (int pay = 0; err == ERR_OK && pay < 2; pay++) { /* first whether all may, then all */
         struct amount drawn = grant->lease[lease].drawn;
-        for (size_t i = 0; i < batch->n_receipts && good; i++) {
-            good = charge(m, grant, lease, pay == 1, batch->receipts[i], &drawn);
+        for (size_t i = 0; err == ERR_OK && i < batch->n_receipts; i++) {
+            err = charge(m, grant, lease, pay == 1, batch->receipts[i], &drawn);
         }
-        if (good && pay == 1) {
+        if (err == ERR_OK && pay == 1) {
             grant->lease[lease].drawn = drawn;
             grant->lease[lease].next += batch->n_receipts;
         }
     }
     openledger__v1__receipt_batch__free_unpacked(batch, NULL);
-    return good;
+    return err;
 }
 
 static struct model_receipt *receipt_of(struct model *m, ProtobufCBinaryData id)
@@ -279,26 +308,29 @@ static struct model_receipt *receipt_of(struct model *m, ProtobufCBinaryData id)
     return NULL;
 }
 
-/* The tests' batches are of one set. */
-static bool set_pay(struct model *m, const Openledger__V1__ShareSet *set)
+static bool contributed(const struct model *m, const struct model_job *job, int who)
 {
-    struct model_receipt *receipt = receipt_of(m, set->receipt);
-    if (receipt == NULL || !receipt->waiting) {
-        return false;
-    }
-    const struct model_adapter *adapter = &m->adapters[receipt->adapter];
-    const struct model_job *job = &m->jobs[adapter->job];
-    bool good = adapter->indexed && memcmp(adapter->index.bytes, set->index.data, DIGEST_SIZE) == 0;
-    for (size_t i = 0; good && i < set->n_shares; i++) {
-        int who = model_who(m, set->shares[i]->account);
-        good = false;
-        for (int v = 0; v < m->version_count; v++) {
-            good = good || (m->versions[v].net == job->net &&
-                            m->versions[v].version == job->version && m->versions[v].rows[who] > 0);
+    for (int v = 0; v < m->version_count; v++) {
+        if (m->versions[v].net == job->net && m->versions[v].version == job->version &&
+            m->versions[v].rows[who] > 0) {
+            return true;
         }
     }
-    if (!good) {
-        return false;
+    return false;
+}
+
+/* The tests' batches are of one set. */
+static enum err set_pay(struct model *m, const Openledger__V1__ShareSet *set)
+{
+    struct model_receipt *receipt = receipt_of(m, set->receipt);
+    NEED(receipt != NULL, ERR_NOT_FOUND);
+    NEED(receipt->waiting, ERR_CONFLICT);
+    const struct model_adapter *adapter = &m->adapters[receipt->adapter];
+    const struct model_job *job = &m->jobs[adapter->job];
+    NEED(adapter->indexed, ERR_CONFLICT);
+    NEED(memcmp(adapter->index.bytes, set->index.data, DIGEST_SIZE) == 0, ERR_INVALID);
+    for (size_t i = 0; i < set->n_shares; i++) {
+        NEED(contributed(m, job, model_who(m, set->shares[i]->account)), ERR_INVALID);
     }
     struct account_id escrow;
     struct account_id treasury;
@@ -314,52 +346,48 @@ static bool set_pay(struct model *m, const Openledger__V1__ShareSet *set)
     }
     CHECK(model_pay(m, &escrow, &treasury, rest));
     receipt->waiting = false;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(settle_shares, SettleShares)
 {
     struct bytes data = blob_of(m, a->batch);
     (void)c;
-    if (data.size == 0) {
-        return false;
-    }
+    NEED(model_32(a->batch), ERR_INVALID);
+    NEED(data.size > 0, ERR_NOT_FOUND);
     Openledger__V1__ShareBatch *batch =
         openledger__v1__share_batch__unpack(NULL, data.size, data.data);
     CHECK(batch != NULL);
     CHECK(batch->n_sets == 1);
     int who = model_who(m, batch->account);
-    bool good = who != NOBODY && model_key_find(m, batch->key) == m->key[who] &&
-                model_bonded(m, who, LEDGER_ROLE_ATTRIBUTION);
+    bool signer = who != NOBODY && model_key_find(m, batch->key) == m->key[who] &&
+                  model_bonded(m, who, LEDGER_ROLE_ATTRIBUTION);
     Openledger__V1__ShareSet *set =
         openledger__v1__share_set__unpack(NULL, batch->sets[0].len, batch->sets[0].data);
     CHECK(set != NULL);
-    good = good && set_pay(m, set);
+    enum err err = signer ? set_pay(m, set) : ERR_DENIED;
     openledger__v1__share_set__free_unpacked(set, NULL);
     openledger__v1__share_batch__free_unpacked(batch, NULL);
-    return good;
+    return err;
 }
 
 /* ---- evidence ----------------------------------------------------------------------------------- */
 
-static bool offend(struct model *m, const struct model_call *c, int who, int role, uint32_t bp,
-                   const char *kind, struct bytes slot)
+static enum err offend(struct model *m, const struct model_call *c, int who, int role, uint32_t bp,
+                       const char *kind, struct bytes slot)
 {
     const struct bytes parts[] = {bytes_of_text(kind), bytes_of(&role, sizeof role),
                                   bytes_of(&who, sizeof who), slot};
     struct digest id;
     sha256_parts(parts, 4, &id);
+    NEED(who != c->sender, ERR_DENIED);
     for (int i = 0; i < m->offence_count; i++) {
-        if (digest_equal(&m->offences[i], &id)) {
-            return false;
-        }
+        NEED(!digest_equal(&m->offences[i], &id), ERR_CONFLICT);
     }
-    if (who == c->sender || !model_slash(m, who, role, bp, c->sender, NOBODY, AMOUNT_ZERO)) {
-        return false;
-    }
+    NEED(model_slash(m, who, role, bp, c->sender, NOBODY, AMOUNT_ZERO), ERR_CONFLICT);
     CHECK(m->offence_count < ITEMS_MAX);
     m->offences[m->offence_count++] = id;
-    return true;
+    return ERR_OK;
 }
 
 /* Grant, lease and number of a receipt. */
@@ -378,27 +406,30 @@ MODEL_RULE(report_conflict, ReportConflict)
     uint8_t first[DIGEST_SIZE + 12];
     uint8_t second[DIGEST_SIZE + 12];
     int who = model_who(m, a->first->account);
+    int other = model_who(m, a->second->account);
     slot_of(a->first->item, first);
     slot_of(a->second->item, second);
-    return who == model_who(m, a->second->account) && model_key_answers(m, who, a->first->key) &&
-           model_key_answers(m, who, a->second->key) && memcmp(first, second, sizeof first) == 0 &&
-           !bytes_equal(ledger_bytes(a->first->item), ledger_bytes(a->second->item)) &&
-           offend(m, c, who, LEDGER_ROLE_GATEWAY, 5000, "conflict", bytes_of(first, sizeof first));
+    NEED(model_key_answers(m, who, a->first->key), ERR_DENIED);
+    NEED(model_key_answers(m, other, a->second->key), ERR_DENIED);
+    NEED(who == other && memcmp(first, second, sizeof first) == 0, ERR_INVALID);
+    NEED(!bytes_equal(ledger_bytes(a->first->item), ledger_bytes(a->second->item)), ERR_INVALID);
+    return offend(m, c, who, LEDGER_ROLE_GATEWAY, 5000, "conflict", bytes_of(first, sizeof first));
 }
 
 MODEL_RULE(report_invalid, ReportInvalid)
 {
     const Openledger__V1__SignedItem *item = a->item;
+    int who = model_who(m, item->account);
+    NEED(model_key_answers(m, who, item->key), ERR_DENIED);
     Openledger__V1__Receipt *receipt =
         openledger__v1__receipt__unpack(NULL, item->item.len, item->item.data);
     CHECK(receipt != NULL);
     int adapter = adapter_of(m, receipt->adapter);
-    bool wrong =
-        adapter != NOBODY && receipt->opened_ms <= m->now_ms && !receipt_fits(m, adapter, receipt);
+    bool wrong = adapter != NOBODY && receipt->opened_ms <= m->now_ms &&
+                 receipt_fits(m, adapter, receipt) != ERR_OK;
     openledger__v1__receipt__free_unpacked(receipt, NULL);
-    int who = model_who(m, item->account);
-    return wrong && model_key_answers(m, who, item->key) &&
-           offend(m, c, who, LEDGER_ROLE_GATEWAY, 1000, "invalid", ledger_bytes(item->item));
+    NEED(wrong, ERR_INVALID);
+    return offend(m, c, who, LEDGER_ROLE_GATEWAY, 1000, "invalid", ledger_bytes(item->item));
 }
 
 /* Size and root of a checkpoint's note. */
@@ -421,8 +452,9 @@ MODEL_RULE(report_checkpoints, ReportCheckpoints)
     char second_root[64];
     checkpoint_read(a->first, &first, first_root);
     checkpoint_read(a->second, &second, second_root);
-    return model_key_find(m, a->key) == SEQUENCER && first == second &&
-           strcmp(first_root, second_root) != 0 &&
-           offend(m, c, SEQUENCER, LEDGER_ROLE_VALIDATOR, 5000, "checkpoints",
+    NEED(model_32(a->key), ERR_INVALID);
+    NEED(model_key_find(m, a->key) == SEQUENCER, ERR_DENIED);
+    NEED(first == second && strcmp(first_root, second_root) != 0, ERR_INVALID);
+    return offend(m, c, SEQUENCER, LEDGER_ROLE_VALIDATOR, 5000, "checkpoints",
                   bytes_of(&first, sizeof first));
 }

@@ -109,27 +109,25 @@ static void reward(struct model *m, int who, int role, int validator)
     CHECK(model_pay(m, &pool, &m->ids[who], due));
 }
 
-static bool grow(struct model *m, int who, int role, int validator, struct amount amount)
+static enum err grow(struct model *m, int who, int role, int validator, struct amount amount)
 {
     struct amount *position = position_of(m, who, role, validator);
     struct account_id escrow;
-    struct amount sum;
+    struct amount sum = AMOUNT_ZERO;
     ledger_bond_escrow_id(&m->ids[validator == NOBODY ? who : validator], (enum ledger_role)role,
                           &escrow);
-    if (amount_add(*position, amount, &sum) != ERR_OK || !enough(sum) ||
-        !model_pay(m, &m->ids[who], &escrow, amount)) {
-        return false;
-    }
+    NEED(amount_add(*position, amount, &sum) == ERR_OK && enough(sum), ERR_RANGE);
+    NEED(model_pay(m, &m->ids[who], &escrow, amount), ERR_FUNDS);
     reward(m, who, role, validator);
     *position = sum;
     model_power(m);
-    return true;
+    return ERR_OK;
 }
 
-static bool shrink(struct model *m, struct model_leaving leaving)
+static enum err shrink(struct model *m, struct model_leaving leaving)
 {
     struct amount *position = position_of(m, leaving.who, leaving.role, leaving.validator);
-    struct amount rest;
+    struct amount rest = AMOUNT_ZERO;
     int same = 0;
     int at = m->leaving_count;
     for (int i = 0; i < m->leaving_count; i++) {
@@ -141,10 +139,9 @@ static bool shrink(struct model *m, struct model_leaving leaving)
                     ? 1
                     : 0;
     }
-    if (amount_sub(*position, leaving.amount, &rest) != ERR_OK || !enough(rest) ||
-        same >= LEAVING_MAX) {
-        return false;
-    }
+    NEED(amount_sub(*position, leaving.amount, &rest) == ERR_OK, ERR_FUNDS);
+    NEED(enough(rest), ERR_RANGE);
+    NEED(same < LEAVING_MAX, ERR_LIMIT);
     CHECK(at < ITEMS_MAX);
     m->leaving_count = at == m->leaving_count ? at + 1 : m->leaving_count;
     leaving.release_ms = m->now_ms + UNBONDING_MS;
@@ -152,40 +149,40 @@ static bool shrink(struct model *m, struct model_leaving leaving)
     reward(m, leaving.who, leaving.role, leaving.validator);
     *position = rest;
     model_power(m);
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(bond, Bond)
 {
-    struct amount amount;
-    if ((int)a->role < 1 || (int)a->role >= ROLES || !model_amount(a->amount, &amount)) {
-        return false;
-    }
-    bool good = grow(m, c->sender, (int)a->role, NOBODY, amount);
-    m->bonded_once[c->sender] = m->bonded_once[c->sender] || good;
-    return good;
+    struct amount amount = AMOUNT_ZERO;
+    NEED((int)a->role >= 1 && (int)a->role < ROLES, ERR_INVALID);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    enum err err = grow(m, c->sender, (int)a->role, NOBODY, amount);
+    m->bonded_once[c->sender] = m->bonded_once[c->sender] || err == ERR_OK;
+    return err;
 }
 
 MODEL_RULE(unbond, Unbond)
 {
     struct model_leaving leaving = {.who = c->sender, .role = (int)a->role, .validator = NOBODY};
-    return (int)a->role >= 1 && (int)a->role < ROLES && model_amount(a->amount, &leaving.amount) &&
-           shrink(m, leaving);
+    NEED((int)a->role >= 1 && (int)a->role < ROLES, ERR_INVALID);
+    NEED(model_amount(a->amount, &leaving.amount), ERR_INVALID);
+    return shrink(m, leaving);
 }
 
 MODEL_RULE(delegate, Delegate)
 {
     int to = model_who(m, a->validator);
-    struct amount amount;
-    if (to == NOBODY || to == c->sender || !model_amount(a->amount, &amount) ||
-        !model_bonded(m, to, LEDGER_ROLE_VALIDATOR)) {
-        return false;
-    }
-    bool good = grow(m, c->sender, LEDGER_ROLE_VALIDATOR, to, amount);
-    if (good && m->delegated[c->sender][to] == 0) {
+    struct amount amount = AMOUNT_ZERO;
+    NEED(model_32(a->validator), ERR_INVALID);
+    NEED(model_amount(a->amount, &amount), ERR_INVALID);
+    NEED(to != c->sender, ERR_INVALID);
+    NEED(to != NOBODY && model_bonded(m, to, LEDGER_ROLE_VALIDATOR), ERR_DENIED);
+    enum err err = grow(m, c->sender, LEDGER_ROLE_VALIDATOR, to, amount);
+    if (err == ERR_OK && m->delegated[c->sender][to] == 0) {
         m->delegated[c->sender][to] = ++m->delegated_count;
     }
-    return good;
+    return err;
 }
 
 MODEL_RULE(undelegate, Undelegate)
@@ -193,7 +190,10 @@ MODEL_RULE(undelegate, Undelegate)
     int from = model_who(m, a->validator);
     struct model_leaving leaving = {
         .who = c->sender, .role = LEDGER_ROLE_VALIDATOR, .validator = from};
-    return from != NOBODY && model_amount(a->amount, &leaving.amount) && shrink(m, leaving);
+    NEED(model_32(a->validator), ERR_INVALID);
+    NEED(model_amount(a->amount, &leaving.amount), ERR_INVALID);
+    NEED(from != NOBODY, ERR_FUNDS);
+    return shrink(m, leaving);
 }
 
 MODEL_RULE(release, Release)
@@ -202,9 +202,9 @@ MODEL_RULE(release, Release)
     int role = (int)a->role;
     struct amount sum = AMOUNT_ZERO;
     struct account_id escrow;
-    if (role < 1 || role >= ROLES || (validator != NOBODY && role != LEDGER_ROLE_VALIDATOR)) {
-        return false;
-    }
+    NEED(role >= 1 && role < ROLES, ERR_INVALID);
+    NEED(a->validator.len == 0 || model_32(a->validator), ERR_INVALID);
+    NEED(a->validator.len == 0 || role == LEDGER_ROLE_VALIDATOR, ERR_INVALID);
     for (int i = 0; i < m->leaving_count; i++) {
         struct model_leaving *item = &m->leaving[i];
         if (item->who == c->sender && item->role == role && item->validator == validator &&
@@ -215,27 +215,27 @@ MODEL_RULE(release, Release)
     }
     ledger_bond_escrow_id(&m->ids[validator == NOBODY ? c->sender : validator],
                           (enum ledger_role)role, &escrow);
-    return !amount_is_zero(sum) && model_pay(m, &escrow, &m->ids[c->sender], sum);
+    NEED(!amount_is_zero(sum), ERR_CONFLICT);
+    CHECK(model_pay(m, &escrow, &m->ids[c->sender], sum));
+    return ERR_OK;
 }
 
 MODEL_RULE(claim_rewards, ClaimRewards)
 {
+    NEED(a->n_validators <= 64, ERR_LIMIT);
     for (size_t i = 0; i < a->n_validators; i++) {
         int to = model_who(m, a->validators[i]);
-        if (to == NOBODY || m->delegated[c->sender][to] == 0) {
-            return false;
-        }
+        NEED(model_32(a->validators[i]), ERR_INVALID);
+        NEED(to != NOBODY && m->delegated[c->sender][to] != 0, ERR_NOT_FOUND);
     }
-    if (a->n_validators == 0 && !m->bonded_once[c->sender]) {
-        return false;
-    }
+    NEED(a->n_validators > 0 || m->bonded_once[c->sender], ERR_NOT_FOUND);
     for (int role = 1; role < ROLES; role++) {
         reward(m, c->sender, role, NOBODY);
     }
     for (size_t i = 0; i < a->n_validators; i++) {
         reward(m, c->sender, LEDGER_ROLE_VALIDATOR, model_who(m, a->validators[i]));
     }
-    return true;
+    return ERR_OK;
 }
 
 /* ---- governance --------------------------------------------------------------------------------- */
@@ -243,12 +243,11 @@ MODEL_RULE(claim_rewards, ClaimRewards)
 MODEL_RULE(delegate_votes, DelegateVotes)
 {
     int to = a->to.len == 0 ? c->sender : model_who(m, a->to);
-    if (to == NOBODY || m->key[to] == NOBODY) {
-        return false;
-    }
+    NEED(a->to.len == 0 || model_32(a->to), ERR_INVALID);
+    NEED(to != NOBODY && m->key[to] != NOBODY, ERR_NOT_FOUND);
     m->votes_to[c->sender] = to;
     model_power(m);
-    return true;
+    return ERR_OK;
 }
 
 static bool above(const struct model *m, int who)
@@ -262,25 +261,25 @@ MODEL_RULE(propose, Propose)
         .id = c->tx, .proposer = c->sender, .snapshot = m->height + 3, .end = m->height + 6};
     char again[16];
     int open = 0;
-    if (a->n_changes != 1 || strcmp(a->changes[0]->name, "treasury_payout_bp") != 0) {
-        return false;
-    }
+    NEED(MODEL_TEXT(a->title, 128), ERR_INVALID);
+    NEED(a->n_changes >= 1 && a->n_changes <= 16, ERR_LIMIT);
+    CHECK(a->n_changes == 1);
+    NEED(strcmp(a->changes[0]->name, "treasury_payout_bp") == 0, ERR_INVALID);
     proposal.value = (uint32_t)strtoul(a->changes[0]->value, NULL, 10);
     (void)snprintf(again, sizeof again, "%u", proposal.value);
+    NEED(strcmp(again, a->changes[0]->value) == 0, ERR_INVALID);
+    NEED(proposal.value <= 10000, ERR_RANGE);
+    NEED(above(m, c->sender), ERR_DENIED);
     for (int i = 0; i < m->proposal_count; i++) {
         const struct model_proposal *other = &m->proposals[i];
-        if (other->end > m->height && other->outcome != CANCELLED) {
-            open++;
-            open += other->proposer == c->sender ? 16 : 0;
-        }
+        bool is_open = other->end > m->height && other->outcome != CANCELLED;
+        NEED(!is_open || other->proposer != c->sender, ERR_CONFLICT);
+        open += is_open ? 1 : 0;
     }
-    if (strcmp(again, a->changes[0]->value) != 0 || proposal.value > 10000 ||
-        !above(m, c->sender) || open >= 16) {
-        return false;
-    }
+    NEED(open < 16, ERR_LIMIT);
     CHECK(m->proposal_count < ITEMS_MAX);
     m->proposals[m->proposal_count++] = proposal;
-    return true;
+    return ERR_OK;
 }
 
 enum stage { PENDING, ACTIVE, SUCCEEDED, QUEUED_NOW, OVER };
@@ -304,62 +303,67 @@ static enum stage stage_of(const struct model *m, const struct model_proposal *p
     return p->sums[2] > p->sums[1] && p->sums[2] + p->sums[3] >= (all + 4) / 5 ? SUCCEEDED : OVER;
 }
 
-static struct model_proposal *proposal_of(struct model *m, ProtobufCBinaryData id)
+static enum err proposal_of(struct model *m, ProtobufCBinaryData id, struct model_proposal **out)
 {
+    NEED(model_32(id), ERR_INVALID);
     for (int i = 0; i < m->proposal_count; i++) {
-        if (id.len == DIGEST_SIZE && memcmp(m->proposals[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
-            return &m->proposals[i];
+        if (memcmp(m->proposals[i].id.bytes, id.data, DIGEST_SIZE) == 0) {
+            *out = &m->proposals[i];
+            return ERR_OK;
         }
     }
-    return NULL;
+    return ERR_NOT_FOUND;
 }
 
 MODEL_RULE(vote, Vote)
 {
-    struct model_proposal *p = proposal_of(m, a->proposal);
-    if (p == NULL || stage_of(m, p) != ACTIVE || (int)a->choice < 1 || (int)a->choice > 3 ||
-        p->voted[c->sender] || m->votes_at[p->snapshot][c->sender] == 0) {
-        return false;
-    }
+    struct model_proposal *p = NULL;
+    enum err err = proposal_of(m, a->proposal, &p);
+    NEED(err == ERR_OK, err);
+    NEED(stage_of(m, p) == ACTIVE, ERR_CONFLICT);
+    NEED((int)a->choice >= 1 && (int)a->choice <= 3, ERR_INVALID);
+    NEED(!p->voted[c->sender], ERR_CONFLICT);
+    NEED(m->votes_at[p->snapshot][c->sender] > 0, ERR_DENIED);
     p->voted[c->sender] = true;
     p->sums[a->choice] += m->votes_at[p->snapshot][c->sender];
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(queue_proposal, QueueProposal)
 {
-    struct model_proposal *p = proposal_of(m, a->proposal);
+    struct model_proposal *p = NULL;
+    enum err err = proposal_of(m, a->proposal, &p);
     (void)c;
-    if (p == NULL || stage_of(m, p) != SUCCEEDED) {
-        return false;
-    }
+    NEED(err == ERR_OK, err);
+    NEED(stage_of(m, p) == SUCCEEDED, ERR_CONFLICT);
     p->outcome = WAITING;
     p->eta_ms = m->now_ms + 5000;
     p->expires_ms = p->eta_ms + 60000;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(execute_proposal, ExecuteProposal)
 {
-    struct model_proposal *p = proposal_of(m, a->proposal);
+    struct model_proposal *p = NULL;
+    enum err err = proposal_of(m, a->proposal, &p);
     (void)c;
-    if (p == NULL || stage_of(m, p) != QUEUED_NOW || m->now_ms < p->eta_ms) {
-        return false;
-    }
+    NEED(err == ERR_OK, err);
+    NEED(stage_of(m, p) == QUEUED_NOW, ERR_CONFLICT);
+    NEED(m->now_ms >= p->eta_ms, ERR_CONFLICT);
     p->outcome = EXECUTED;
     m->treasury_bp = p->value;
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(cancel_proposal, CancelProposal)
 {
-    struct model_proposal *p = proposal_of(m, a->proposal);
-    if (p == NULL || stage_of(m, p) == OVER ||
-        (p->proposer != c->sender && above(m, p->proposer))) {
-        return false;
-    }
+    struct model_proposal *p = NULL;
+    enum err err = proposal_of(m, a->proposal, &p);
+    NEED(err == ERR_OK, err);
+    NEED(stage_of(m, p) != OVER, ERR_CONFLICT);
+    NEED(p->proposer == c->sender || !above(m, p->proposer), ERR_DENIED);
     p->outcome = CANCELLED;
-    return true;
+    return ERR_OK;
 }
 
 /* ---- slashing ----------------------------------------------------------------------------------- */
@@ -427,22 +431,23 @@ MODEL_RULE(challenge_job, ChallengeJob)
 {
     int at = model_job_find(m, a->job);
     struct account_id escrow;
-    if (at == NOBODY || !model_bonded(m, c->sender, LEDGER_ROLE_VALIDATOR)) {
-        return false;
-    }
-    struct model_job *job = &m->jobs[at];
     int open = 0;
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY, ERR_NOT_FOUND);
+    NEED(MODEL_TEXT(a->reason, 256), ERR_INVALID);
+    NEED(model_bonded(m, c->sender, LEDGER_ROLE_VALIDATOR), ERR_DENIED);
+    struct model_job *job = &m->jobs[at];
+    NEED(job->state == DONE, ERR_CONFLICT);
+    NEED(m->now_ms - job->done_ms < 100000, ERR_CONFLICT);
+    NEED(job->challenge == NEVER || job->challenge == UNDECIDED, ERR_CONFLICT);
     for (int i = 0; i < m->job_count; i++) {
-        if (m->jobs[i].challenge == OPEN && m->jobs[i].end > m->height) {
-            open += m->jobs[i].challenger == c->sender ? 16 : 1;
-        }
+        bool is_open = m->jobs[i].challenge == OPEN && m->jobs[i].end > m->height;
+        NEED(!is_open || m->jobs[i].challenger != c->sender, ERR_CONFLICT);
+        open += is_open ? 1 : 0;
     }
+    NEED(open < 16, ERR_LIMIT);
     ledger_challenge_escrow_id(&c->tx, &escrow);
-    if (job->state != DONE || m->now_ms - job->done_ms >= 100000 ||
-        (job->challenge != NEVER && job->challenge != UNDECIDED) || open >= 16 ||
-        !model_pay(m, &m->ids[c->sender], &escrow, amount_from_open(100))) {
-        return false;
-    }
+    NEED(model_pay(m, &m->ids[c->sender], &escrow, amount_from_open(100)), ERR_FUNDS);
     job->challenge = OPEN;
     job->challenge_id = c->tx;
     job->challenger = c->sender;
@@ -451,7 +456,7 @@ MODEL_RULE(challenge_job, ChallengeJob)
     job->failed = 0;
     job->sound = 0;
     memset(job->attested, 0, sizeof job->attested);
-    return true;
+    return ERR_OK;
 }
 
 static void challenge_end(struct model *m, struct model_job *job, enum challenge_state state,
@@ -475,16 +480,14 @@ static bool two_thirds(uint64_t part, uint64_t all)
 MODEL_RULE(attest_job, AttestJob)
 {
     int at = model_job_find(m, a->job);
-    if (at == NOBODY || m->jobs[at].challenge != OPEN || m->height < m->jobs[at].snapshot ||
-        m->height >= m->jobs[at].end || m->jobs[at].attested[c->sender]) {
-        return false;
-    }
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY && m->jobs[at].challenge == OPEN, ERR_NOT_FOUND);
     struct model_job *job = &m->jobs[at];
+    NEED(m->height >= job->snapshot && m->height < job->end, ERR_CONFLICT);
     uint64_t all = total(m->validating_at[job->snapshot]);
     uint64_t mine = m->validating_at[job->snapshot][c->sender];
-    if (mine == 0) {
-        return false;
-    }
+    NEED(mine > 0, ERR_DENIED);
+    NEED(!job->attested[c->sender], ERR_CONFLICT);
     job->attested[c->sender] = true;
     *(a->failed ? &job->failed : &job->sound) += mine;
     if (two_thirds(job->failed, all)) {
@@ -500,16 +503,16 @@ MODEL_RULE(attest_job, AttestJob)
     } else if (!two_thirds(all - job->sound, all)) {
         challenge_end(m, job, SOUND, job->trainer);
     }
-    return true;
+    return ERR_OK;
 }
 
 MODEL_RULE(close_challenge, CloseChallenge)
 {
     int at = model_job_find(m, a->job);
     (void)c;
-    if (at == NOBODY || m->jobs[at].challenge != OPEN || m->height < m->jobs[at].end) {
-        return false;
-    }
+    NEED(model_32(a->job), ERR_INVALID);
+    NEED(at != NOBODY && m->jobs[at].challenge == OPEN, ERR_NOT_FOUND);
+    NEED(m->height >= m->jobs[at].end, ERR_CONFLICT);
     challenge_end(m, &m->jobs[at], UNDECIDED, m->jobs[at].challenger);
-    return true;
+    return ERR_OK;
 }

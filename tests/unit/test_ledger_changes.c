@@ -175,7 +175,7 @@ START_TEST(test_withdraw)
     expect_refused(world, WORLD_ALICE, withdraw_rows(&contributions[0], LEDGER_WITHDRAW_MAX + 1),
                    ERR_LIMIT, "1025 rows");
     rows[1] = 0;
-    expect_refused(world, WORLD_ALICE, withdraw_rows(&contributions[0], 2), ERR_RANGE, "ascend");
+    expect_refused(world, WORLD_ALICE, withdraw_rows(&contributions[0], 2), ERR_INVALID, "ascend");
     rows[1] = 30;
     expect_refused(world, WORLD_ALICE, withdraw_rows(&contributions[0], 2), ERR_RANGE, "row 30");
     rows[1] = 29;

@@ -1,7 +1,8 @@
 /* test_ledger_model.c - every transaction type against a small obvious model (tests/harness/ledger_model.h).
  *
  * Method: transactions of all types are drawn from a world of thirteen accounts, good ones and ones with
- * something wrong. The model says beforehand whether each is taken and what every account has then. At the end
+ * something wrong. The model says beforehand whether each is taken, or with which error it is refused, and what
+ * every account has then. At the end
  * every type must have been taken and refused, and the log must replay to the same root. TEST_SEED draws other
  * ones; the default is fixed. */
 #include <stdio.h>
@@ -88,10 +89,11 @@ static void one(struct world *world, struct model *model, struct draw *draw, int
     buf_init(&signed_tx, LEDGER_ENTRY_MAX);
     draw_action(draw, (Openledger__V1__TxBody__ActionCase)kind->action);
     build(world, model, draw, &signed_tx);
-    bool expected = model_take(model, &draw->call);
+    enum err expected = model_take(model, &draw->call);
     enum err err = world_apply_signed(world, buf_bytes(&signed_tx));
-    ck_assert_msg((err == ERR_OK) == expected, "step %d: the ledger says %s (%s) to %s by %d", step,
-                  err_name(err), world->note.text, kind->name, draw->call.sender);
+    ck_assert_msg(err == expected, "step %d: the ledger says %s (%s), the model %s to %s by %d",
+                  step, err_name(err), err == ERR_OK ? "" : world->note.text, err_name(expected),
+                  kind->name, draw->call.sender);
     (err == ERR_OK ? taken : refused)[kind->action]++;
     compare(world, model, kind->name, step);
     buf_deinit(&signed_tx);
