@@ -157,9 +157,9 @@ static void setup(void)
     signals_init();
     crypto_start();
     test_folder_make();
-    strcpy(data_path, test_path("data"));
-    strcpy(key_path, test_path("gateway.key"));
-    strcpy(log_path, test_path("gateway.log"));
+    ck_assert_uint_eq(file_path(data_path, "%s", test_path("data")), ERR_OK);
+    ck_assert_uint_eq(file_path(key_path, "%s", test_path("gateway.key")), ERR_OK);
+    ck_assert_uint_eq(file_path(log_path, "%s", test_path("gateway.log")), ERR_OK);
     ck_assert_uint_eq(file_make_folders(data_path, NULL), ERR_OK);
     char blob_path[FILE_PATH_SIZE];
     ck_assert_uint_eq(file_path(blob_path, "%s/blobs", data_path), ERR_OK);

@@ -253,38 +253,79 @@ static void on_reply(const struct event *event)
 
 /* ---- the run ------------------------------------------------------------------------------------ */
 
-static void handle(struct event *event)
+static struct node *node_of(const struct event *event)
 {
-    struct node *node = event->node == 0 || event->node > NODES_MAX ? NULL : &sim.node[event->node];
-    switch (event->kind) {
-    case MESSAGE:
-        if (node->up && node->inbox_count < QUEUE_MAX) {
-            node->inbox[node->inbox_count++].data = event->data;
-            event->data = bytes_of(NULL, 0);
+    CHECK(event->node >= 1 && event->node <= NODES_MAX);
+    return &sim.node[event->node];
+}
+
+static void on_message(struct node *node, struct event *event)
+{
+    if (node->up && node->inbox_count < QUEUE_MAX) {
+        node->inbox[node->inbox_count++].data = event->data;
+        event->data = bytes_of(NULL, 0);
+        node_resume(node);
+    }
+}
+
+static void on_tick(struct node *node, const struct event *event)
+{
+    if (node->up && event->life == node->life) {
+        sim_push((struct event){.kind = TICK, .node = node->id, .life = node->life}, TICK_MS);
+        node->ticked = true;
+        if (!node->waiting) {
             node_resume(node);
         }
+    }
+}
+
+static void on_submit(struct node *node, const struct event *event)
+{
+    if (node->up && node->submit_count < QUEUE_MAX) {
+        node->submits[node->submit_count++].task = event->task;
+        if (!node->waiting) {
+            node_resume(node);
+        }
+    }
+}
+
+/* The next fault, perhaps; at the end of their time everything heals. */
+static void on_fault(void)
+{
+    if (sim.now_ms < FAULTS_END_MS) {
+        if (sim_chance(350)) {
+            fault();
+        }
+        sim_push((struct event){.kind = FAULT}, FAULT_MS);
+        return;
+    }
+    sim_trace("healed");
+    sim.healed = true;
+    sim.healed_ms = sim.now_ms;
+    for (uint32_t r = 1; r <= sim.nodes; r++) {
+        sim.node[r].cut_off_until_ms = 0;
+        disk_full(r, false);
+    }
+}
+
+static void handle(struct event *event)
+{
+    struct node *node = NULL;
+    switch (event->kind) {
+    case MESSAGE:
+        on_message(node_of(event), event);
         break;
     case TICK:
-        if (node->up && event->life == node->life) {
-            sim_push((struct event){.kind = TICK, .node = node->id, .life = node->life}, TICK_MS);
-            node->ticked = true;
-            if (!node->waiting) {
-                node_resume(node);
-            }
-        }
+        on_tick(node_of(event), event);
         break;
     case WAKE:
+        node = node_of(event);
         if (node->up && node->waiting && event->life == node->wait) {
             node_resume(node);
         }
         break;
     case SUBMIT:
-        if (node->up && node->submit_count < QUEUE_MAX) {
-            node->submits[node->submit_count++].task = event->task;
-            if (!node->waiting) {
-                node_resume(node);
-            }
-        }
+        on_submit(node_of(event), event);
         break;
     case REPLY:
         on_reply(event);
@@ -294,22 +335,10 @@ static void handle(struct event *event)
         sim_push((struct event){.kind = CLIENTS}, CLIENT_MS);
         break;
     case FAULT:
-        if (sim.now_ms < FAULTS_END_MS) {
-            if (sim_chance(350)) {
-                fault();
-            }
-            sim_push((struct event){.kind = FAULT}, FAULT_MS);
-        } else {
-            sim_trace("healed");
-            sim.healed = true;
-            sim.healed_ms = sim.now_ms;
-            for (uint32_t r = 1; r <= sim.nodes; r++) {
-                sim.node[r].cut_off_until_ms = 0;
-                disk_full(r, false);
-            }
-        }
+        on_fault();
         break;
     case START:
+        node = node_of(event);
         if (!node->up && event->life == node->life) {
             node_start(node);
         }

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "shared/base/check.h"
@@ -221,12 +222,15 @@ static void check_checkpoint(struct truth *truth, uint32_t node, struct settleme
     struct bytes note = settlement_checkpoint(settlement);
     struct ledger_head head;
     struct buf expected;
-    unsigned long long size = 0;
     char text[160] = "";
-    memcpy(text, note.data == NULL ? (const uint8_t *)"" : note.data,
-           note.size < sizeof text ? note.size : sizeof text - 1);
+    if (note.data == NULL) {
+        return;
+    }
+    memcpy(text, note.data, note.size < sizeof text ? note.size : sizeof text - 1);
     const char *line = strchr(text, '\n');
-    if (line == NULL || sscanf(line + 1, "%llu", &size) != 1 || size == view->checkpoint) {
+    char *end = NULL;
+    unsigned long long size = line == NULL ? 0 : strtoull(line + 1, &end, 10);
+    if (line == NULL || end == line + 1 || size == view->checkpoint) {
         return;
     }
     if (size < view->checkpoint || size > truth->height) {

@@ -284,7 +284,7 @@ static enum err lease(struct life *life, uint64_t grant_number, uint32_t number,
     Openledger__V1__GatewayLease content = OPENLEDGER__V1__GATEWAY_LEASE__INIT;
     Openledger__V1__GatewayRecord message = OPENLEDGER__V1__GATEWAY_RECORD__INIT;
     char text[AMOUNT_TEXT_SIZE];
-    strcpy(text, amount);
+    (void)snprintf(text, sizeof text, "%s", amount);
     content.grant = ledger_binary(grant.bytes, DIGEST_SIZE);
     content.lease = number;
     content.amount = text;
