@@ -245,9 +245,9 @@ static enum err admit_price(struct answer *answer, struct openai_error *error)
     answer->about.created_s = answer->opened_ms / 1000;
     answer->waiter.durable = answer_start;
     err = desk_record(desk, &record, &answer->waiter, &note);
-    return err == ERR_OK
-               ? ERR_OK
-               : openai_fail(error, err, 500, NULL, NULL, "the opening could not be recorded");
+    return err == ERR_OK ? ERR_OK
+                         : openai_fail(error, err, err == ERR_FULL ? 507 : 500, NULL, NULL,
+                                       "the opening could not be recorded");
 }
 
 static enum err admit(struct answer *answer, bool chat, struct openai_error *error)

@@ -75,6 +75,7 @@ END_TEST
 /* ---- damage ---- */
 
 enum { ROWS = 3 };
+#define HEX62 "01234567890123456789012345678901234567890123456789012345678901"
 
 /* Commits rows of Alice, different for each number, and gives the content that was not reviewed yet. */
 static struct digest commit(struct world *world, int number, struct buf *out_content)
@@ -131,6 +132,9 @@ START_TEST(test_uploads_are_found_among_the_blobs)
         fine(blob_put(blobs, buf_bytes(&world->blobs[i]), &other, &note));
     }
     fine(blob_put(blobs, bytes_of_text("no message"), &other, &note));
+    fine(file_make_folders(test_path("blobs/ab"),
+                           &note)); /* and one that is not what its name says */
+    fine(file_write_quick(test_path("blobs/ab/ab" HEX62), bytes_of_text("decayed"), 0644, &note));
     unsent = commit(world, 99, &content); /* committed, and its content never came */
     buf_deinit(&content);
     fine(datanet_store_open(test_path("data"), &store, &note));
