@@ -1,11 +1,12 @@
 // ledger.mjs - a second implementation of a part of the state machine, written from shared/ledger/FORMAT.md and README.md:
-// accounts, transfers of every sort, holds, bonds, grants, gas, seals. It shares no code with ours: the records' layout and the
+// accounts and their guardians, transfers of every sort, holds, bonds, grants and leases, claims under a root, datanets with their
+// contributions and versions, models, gas, seals. It shares no code with ours: the records' layout and the
 // parameters' defaults are read out of those two texts, messages out of the proto files.
 import assert from 'node:assert/strict'
 import { createHash, createPublicKey, verify } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import protobuf from 'protobufjs'
-import { leafHash, treeHash } from './tlog.mjs'
+import { leafHash, nodeHash, treeHash } from './tlog.mjs'
 
 const H = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 const domain = text => Buffer.from(`${text}\0`)
@@ -108,6 +109,20 @@ function decode(name, bytes) {
 /** A message with what has its default left out. */
 const encode = (name, fields) => Buffer.from(message(name).encode(message(name).create(Object.fromEntries(Object.entries(fields).filter(([, value]) => value && value.length !== 0)))).finish())
 const uint64 = value => protobuf.util.Long.fromString(String(value), true)
+
+/** The root that an RFC 6962 inclusion proof shows for a leaf; null: it has another length. */
+function climb(at, count, hash, path) {
+  for (let last = count - 1; last > 0; at >>= 1, last >>= 1) {
+    if (at === last && at % 2 === 0) continue // no sibling here
+    if (path.length === 0) return null
+    const sibling = path.shift()
+    hash = at % 2 === 1 ? nodeHash(sibling, hash) : nodeHash(hash, sibling)
+  }
+  return path.length === 0 ? hash : null
+}
+/** How many rows of a contribution a version may use. */
+const usable = ({ state, accepted_rows, row_count, withdrawn_rows }) => (state === 2 ? Math.min(accepted_rows, row_count - withdrawn_rows) : 0)
+const split32 = bytes => Array.from({ length: bytes.length / 32 }, (_, i) => bytes.subarray(32 * i, 32 * i + 32))
 
 export class Ledger {
   state = new State()
@@ -232,7 +247,108 @@ export class Ledger {
     open_grant: ({ gateway, limit, expires_ms }) => {
       this.state.ensure('grant', { id: this.tx, payer: this.sender, gateway, limit: units(limit), expires_ms: big(expires_ms), index: this.index })
       this.pay(this.sender, escrow('grant', this.tx), units(limit), 'grant.hold', this.tx)
+    },
+    open_lease: ({ grant: id, lease, amount }) => {
+      const grant = this.state.get('grant', { id })
+      assert.ok(grant.gateway.equals(this.sender) && lease === (grant.lease_count ?? 0) + 1)
+      Object.assign(grant, { lease_count: lease, leased: (grant.leased ?? 0n) + units(amount) })
+      assert.ok(grant.leased <= grant.limit)
+      this.state.ensure('lease', { grant: id, lease, amount: units(amount), next_number: 1 })
+    },
+    set_guardians: ({ guardians, threshold, delay_ms }) => {
+      Object.assign(this.state.ensure('guardians', { account: this.sender }), { count: guardians.length, threshold, delay_ms: big(delay_ms), guardians, keys: [], approved_ms: [] })
+    },
+    approve_recovery: ({ account, key }) => {
+      const found = this.state.get('guardians', { account })
+      const at = found.guardians.findIndex(guardian => guardian.equals(this.sender))
+      assert.ok(at >= 0 && !found.keys[at]?.equals(key))
+      found.keys[at] = key
+      found.approved_ms[at] = BigInt(this.time)
+    },
+    cancel_recovery: () => {
+      const found = this.state.get('guardians', { account: this.sender })
+      assert.ok(found.approved_ms.some(time => time))
+      Object.assign(found, { keys: [], approved_ms: [] })
+    },
+    publish_claims: ({ root, count, total, expires_ms, title }) => {
+      this.state.ensure('claims', { id: this.tx, publisher: this.sender, root, count, claimed: 0, total: units(total), paid: 0n, expires_ms: big(expires_ms), title, index: this.index })
+      this.pay(this.sender, escrow('claims', this.tx), units(total), 'claims.hold', this.tx)
+    },
+    claim: ({ claims: id, number: at, amount, path }) => {
+      const claims = this.state.get('claims', { id })
+      const leaf = leafHash(encode('ClaimLeaf', { account: this.sender, amount }))
+      assert.ok(!claims.closed && BigInt(this.time) < claims.expires_ms)
+      assert.ok(climb(at, claims.count, leaf, split32(path))?.equals(claims.root), 'a leaf under the root')
+      assert.ok(!this.state.get('claimed', { claims: id, number: at }))
+      Object.assign(claims, { claimed: claims.claimed + 1, paid: claims.paid + units(amount) })
+      assert.ok(claims.paid <= claims.total)
+      this.state.ensure('claimed', { claims: id, number: at })
+      this.pay(escrow('claims', id), this.sender, units(amount), 'claims.pay', id)
+    },
+    create_datanet: ({ name, title, description, licence, permission, validators }) => {
+      assert.ok(!this.state.get('datanet', { name }))
+      this.state.ensure('datanet', { name, owner: this.sender, treasury: H(domain('openledger/treasury/v1'), Buffer.from(name)), title, description, licence, permission, validator_count: validators.length, validators, contributions: 0, versions: 0, index: this.index })
+    },
+    offer_datanet: ({ datanet, to }) => { this.owned(datanet).offered_to = to.length ? to : zero32 },
+    accept_datanet: ({ datanet }) => {
+      const found = this.state.get('datanet', { name: datanet })
+      assert.ok(found.offered_to?.equals(this.sender))
+      Object.assign(found, { owner: this.sender, offered_to: zero32 })
+    },
+    set_validators: ({ datanet, validators }) => Object.assign(this.owned(datanet), { validators, validator_count: validators.length }),
+    commit_rows: ({ datanet, root, row_count, byte_count }) => {
+      this.state.get('datanet', { name: datanet }).contributions++
+      this.state.ensure('contribution', { id: this.tx, datanet, contributor: this.sender, root, row_count, byte_count: big(byte_count), state: 1, accepted_rows: 0, withdrawn_rows: 0, index: this.index })
+    },
+    review_contribution: ({ contribution: id, accept, content, accepted_rows, reason }) => {
+      const found = this.state.get('contribution', { id }), datanet = this.state.get('datanet', { name: found.datanet })
+      assert.ok(found.state === 1 && [datanet.owner, ...datanet.validators].some(who => who.equals(this.sender)))
+      Object.assign(found, { state: accept ? 2 : 3, content: content.length ? content : zero32, accepted_rows, reason, review_index: this.index })
+      if (accept) this.standing(found, 0, usable(found))
+    },
+    withdraw_rows: ({ contribution: id, rows }) => {
+      const found = this.state.get('contribution', { id }), before = usable(found)
+      assert.ok(found.contributor.equals(this.sender) && found.state <= 2)
+      for (const row of rows) {
+        assert.ok(row < found.row_count && !this.state.get('withdrawn_row', { contribution: id, row }))
+        this.state.ensure('withdrawn_row', { contribution: id, row })
+      }
+      found.withdrawn_rows += rows.length
+      if (before) this.standing(found, before, usable(found))
+    },
+    withdraw_contribution: ({ contribution: id }) => {
+      const found = this.state.get('contribution', { id }), before = usable(found)
+      assert.ok(found.contributor.equals(this.sender) && found.state <= 2)
+      found.state = 4
+      if (before) this.standing(found, before, 0)
+    },
+    publish_version: ({ datanet, version, root, row_count, manifest, contributors }) => {
+      const found = this.owned(datanet)
+      assert.ok(version === found.versions + 1 && row_count === contributors.reduce((sum, { row_count }) => sum + row_count, 0))
+      found.versions = version
+      this.state.ensure('version', { datanet, version, root, row_count, manifest, contributor_count: contributors.length, index: this.index })
+      for (const { account, row_count } of contributors) {
+        assert.ok(BigInt(row_count) <= this.state.get('standing', { datanet, account }).accepted_rows)
+        this.state.ensure('version_contributor', { datanet, version, account, row_count })
+      }
+    },
+    register_model: ({ name, content, profile, licence }) => {
+      assert.ok(!this.state.get('model', { name }))
+      this.state.ensure('model', { name, content, profile, licence, developer: this.sender, index: this.index })
+    },
+    revoke_model: ({ model: name }) => {
+      const model = this.state.get('model', { name })
+      assert.ok(model.developer.equals(this.sender) && !model.revoked)
+      model.revoked = true
     }
+  }
+  owned(name) {
+    const datanet = this.state.get('datanet', { name })
+    assert.ok(datanet.owner.equals(this.sender))
+    return datanet
+  }
+  standing({ datanet, contributor: account }, less, more) {
+    this.state.ensure('standing', { datanet, account, accepted_rows: 0n }).accepted_rows += BigInt(more - less)
   }
   endHold(hold, state, posted) {
     Object.assign(hold, { state, posted })

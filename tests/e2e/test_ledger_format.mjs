@@ -96,7 +96,7 @@ const tests = {
       for (const bytes of entries) if (ledger.height < info.height) seen.add(ledger.apply(Buffer.from(bytes, 'base64')))
       from += entries.length
     }
-    for (const kind of ['seal', 'open_account', 'rotate_key', 'transfer', 'transfer_batch', 'linked_transfers', 'hold_transfer', 'post_transfer', 'void_transfer', 'bond', 'unbond', 'open_grant']) assert.ok(seen.has(kind), `no ${kind} in the log`)
+    for (const kind of ['seal', 'open_account', 'rotate_key', 'transfer', 'transfer_batch', 'linked_transfers', 'hold_transfer', 'post_transfer', 'void_transfer', 'bond', 'unbond', 'open_grant', 'open_lease', 'publish_claims', 'claim', 'set_guardians', 'approve_recovery', 'cancel_recovery', 'create_datanet', 'offer_datanet', 'accept_datanet', 'set_validators', 'commit_rows', 'review_contribution', 'withdraw_rows', 'withdraw_contribution', 'publish_version', 'register_model', 'revoke_model']) assert.ok(seen.has(kind), `no ${kind} in the log`)
     const published = await publishedHeaders(info.height)
     assert.equal(published.length, ledger.headers.length)
     published.forEach((header, i) => assert.ok(header.equals(ledger.headers[i]), `header ${i + 1}: ${JSON.stringify(message('BlockHeader').decode(header))} published, ${JSON.stringify(message('BlockHeader').decode(ledger.headers[i]))} computed`))
@@ -130,6 +130,45 @@ const tests = {
   }
 }
 
+/** Two payouts under a root, one of them taken; guardians who change their mind. */
+async function submitClaims(expires_ms) {
+  const leaf = (account, amount) => leafHash(Buffer.from(message('ClaimLeaf').encode({ account, amount }).finish()))
+  const leaves = [leaf(alice.id, '1'), leaf(carol.id, '2'), leaf(bob.id, '0.75')]
+  const claims = await submit({ publish_claims: { root: treeHash(leaves), count: 3, total: '3.75', expires_ms, title: 'three payouts' } }, alice)
+  await submit({ claim: { claims, number: 2, amount: '0.75', path: treeHash(leaves.slice(0, 2)) } }, bob)
+  await assert.rejects(submit({ claim: { claims, number: 2, amount: '0.75', path: treeHash(leaves.slice(0, 2)) } }, bob), /paid already/)
+  await submit({ claim: { claims, amount: '1', path: Buffer.concat([leaves[1], leaves[2]]) } }, alice)
+  const guardians = [bob.id, carol.id].sort(Buffer.compare)
+  await submit({ set_guardians: { guardians, threshold: 2, delay_ms: long(3600000) } }, alice)
+  await submit({ approve_recovery: { account: alice.id, key: newKey().key } }, bob)
+  await submit({ cancel_recovery: {} }, alice)
+  await submit({ approve_recovery: { account: alice.id, key: newKey().key } }, bob)
+}
+
+/** A datanet changes hands; rows are committed, reviewed, withdrawn and published; a model is registered and revoked. */
+async function submitDatanet() {
+  const datanet = 'second.net', digest = () => randomBytes(32)
+  await submit({ create_datanet: { name: datanet, title: 'Caf\u00e9', description: 'rows', licence: 'CC0-1.0', permission: 1, validators: [carol.id] } }, alice)
+  const commit = rows => submit({ commit_rows: { datanet, root: digest(), row_count: rows, byte_count: long(100 * rows) } }, bob)
+  const [first, second, third, fourth] = [await commit(10), await commit(3), await commit(4), await commit(5)]
+  await submit({ review_contribution: { contribution: first, accept: true, content: digest(), accepted_rows: 8, reason: 'two again' } }, alice)
+  await submit({ review_contribution: { contribution: second, reason: 'noise' } }, alice)
+  await submit({ review_contribution: { contribution: third, accept: true, content: digest(), accepted_rows: 4 } }, alice)
+  await submit({ withdraw_rows: { contribution: first, rows: [0, 4, 9] } }, bob) // 7 are left
+  await submit({ withdraw_rows: { contribution: fourth, rows: [1] } }, bob)
+  await submit({ offer_datanet: { datanet, to: bob.id } }, alice)
+  await submit({ accept_datanet: { datanet } }, bob)
+  await submit({ set_validators: { datanet, validators: [alice.id, carol.id].sort(Buffer.compare) } }, bob)
+  await submit({ review_contribution: { contribution: fourth, accept: true, content: digest(), accepted_rows: 4 } }, alice)
+  const version = (number, rows) => submit({ publish_version: { datanet, version: number, root: digest(), row_count: rows, manifest: digest(), contributors: [{ account: bob.id, row_count: rows }] } }, bob)
+  await assert.rejects(version(1, 16), /accepted were 15/)
+  await version(1, 15)
+  await submit({ withdraw_contribution: { contribution: third } }, bob)
+  await version(2, 11)
+  await submit({ register_model: { name: 'second-model', content: digest(), profile: digest(), licence: 'Apache-2.0' } }, bob)
+  await submit({ revoke_model: { model: 'second-model', reason: 'withdrawn' } }, bob)
+}
+
 /** Money for the keys made here, then one of everything. */
 async function submitFromTreasury() {
   const text = id => bech32(id)
@@ -146,7 +185,12 @@ async function submitFromTreasury() {
   await submit({ bond: { role: 1, amount: '1500' } }, alice)
   await submit({ transfer: { to: carol.id, amount: '1' } }, bob)
   await submit({ unbond: { role: 1, amount: '400.0000000005' } }, alice)
-  await submit({ open_grant: { gateway: bob.id, limit: '3', expires_ms } }, alice)
+  const grant = await submit({ open_grant: { gateway: bob.id, limit: '3', expires_ms } }, alice)
+  await submit({ open_lease: { grant, lease: 1, amount: '1.5' } }, bob)
+  await submit({ open_lease: { grant, lease: 2, amount: '1.5' } }, bob)
+  await assert.rejects(submit({ open_lease: { grant, lease: 3, amount: '0.1' } }, bob), /exceed/)
+  await submitClaims(expires_ms)
+  await submitDatanet()
   const next = newKey()
   await submit({ rotate_key: { key: next.key } }, alice, { ...next, id: alice.id })
   Object.assign(alice, { key: next.key, privateKey: next.privateKey })
