@@ -4,6 +4,7 @@
  * random life of a gateway, recorded, whose journal is then cut at every record: from each prefix a
  * new gateway must go on with money conserved and numbers without gaps. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
