@@ -125,9 +125,9 @@ START_TEST(a_promise_on_disk_is_whole_or_refused)
     ck_assert(read.epoch == 7 && read.claimant == 2 && read.life == 99 && read.final == 1234);
     ck_assert(read.full && read.formed);
     for (size_t bit = 0; bit < 8 * file.size; bit++) {
-        file.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        file.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
         ck_assert(replica_wire_promised(buf_bytes(&file), &read) == ERR_CORRUPT);
-        file.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        file.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
     }
     for (size_t size = 0; size < file.size; size++) {
         ck_assert(replica_wire_promised(bytes_of(file.data, size), &read) == ERR_CORRUPT);
@@ -160,9 +160,9 @@ START_TEST(a_message_is_heard_only_whole_signed_and_by_its_addressee)
     ck_assert_uint_eq(heard->epoch, 4);
     openledger__v1__replica_message__free_unpacked(heard, NULL);
     for (size_t bit = 0; bit < 8 * bytes.size; bit++) {
-        bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        bytes.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
         ck_assert_ptr_null(replica_wire_open(&seal, buf_bytes(&bytes)));
-        bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        bytes.data[bit / 8] ^= (uint8_t)(1U << (bit % 8));
     }
     struct replica_seal other = seal;
     other.self = 3;

@@ -243,7 +243,8 @@ START_TEST(test_piece_limit)
     ck_assert_uint_eq(ids.count, most.size);
     lm_ids_deinit(&ids);
     lm_ids_init(&ids, size);
-    memcpy(text + size / 2, "<s>", 3); /* two pieces and a token */
+    static const char TOKEN[] = {'<', 's', '>'};
+    memcpy(text + size / 2, TOKEN, sizeof TOKEN); /* two pieces and a token */
     ck_assert_uint_eq(lm_tokenizer_encode(tokenizer, more, true, &ids, &note), ERR_OK);
     ck_assert_uint_eq(ids.count, size - 2);
     lm_ids_deinit(&ids);
