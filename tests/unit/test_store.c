@@ -323,6 +323,119 @@ START_TEST(test_a_single_bit_is_found_or_means_nothing)
 }
 END_TEST
 
+/* ---- damage that a bit by chance seldom makes --------------------------------------------------------- */
+
+/* LMDB's layout, as check.c has it: a page's header, its newest meta, the heads in there, a leaf's nodes. */
+enum {
+    HEADER = 16,
+    NODE = 8,
+    META_FREE = 24,
+    META_NAMES = 72,
+    META_TXN = 128,
+    PAIRS = 32,
+    ROOT = 40
+};
+
+static uint64_t get(const uint8_t *at, size_t size)
+{
+    uint64_t value = 0;
+    memcpy(&value, at, size);
+    return value;
+}
+
+static uint8_t *newest_meta(const struct buf *file)
+{
+    uint8_t *first = file->data + HEADER;
+    return get(first + META_TXN, 8) > get(first + PAGE + META_TXN, 8) ? first : first + PAGE;
+}
+
+/* Some transactions' work, and what it says. */
+static struct digest worked_store(struct buf *file)
+{
+    test_folder_make();
+    struct store *store = open_store(0);
+    churn(store, 6);
+    store_close(store);
+    read_store(file);
+    store = open_store(0);
+    struct digest contents = use_all(store);
+    store_close(store);
+    ck_assert(!is_refused(buf_bytes(file), &contents));
+    return contents;
+}
+
+START_TEST(test_a_tree_has_the_pairs_that_it_says)
+{
+    struct buf file;
+    const struct digest contents = worked_store(&file);
+    uint8_t *pairs = newest_meta(&file) + META_NAMES + PAIRS;
+    ck_assert_uint_eq(*pairs, TABLE_COUNT);
+    for (uint8_t says = 0; says < 5; says++) {
+        *pairs = says;
+        ck_assert_int_eq(is_refused(buf_bytes(&file), &contents), says != TABLE_COUNT);
+    }
+    buf_deinit(&file);
+    test_folder_remove();
+}
+END_TEST
+
+/* A key that leads to a page must not be above what is there: a search would miss it. */
+START_TEST(test_a_branch_leads_to_its_keys)
+{
+    uint32_t found = 0;
+    struct buf file;
+    const struct digest contents = worked_store(&file);
+    for (uint8_t *page = file.data + (size_t)2 * PAGE; page < file.data + file.size; page += PAGE) {
+        if (get(page + 10, 2) != 1 || get(page, 8) != (uint64_t)(page - file.data) / PAGE) {
+            continue; /* no branch */
+        }
+        uint8_t *node = page + get(page + HEADER + 2, 2);
+        uint8_t *last = node + NODE + get(node + 6, 2) - 1;
+        *last += 1;
+        found += *last != 0 && is_refused(buf_bytes(&file), &contents);
+        *last -= 1;
+    }
+    ck_assert_uint_gt(found, 0);
+    buf_deinit(&file);
+    test_folder_remove();
+}
+END_TEST
+
+/* No page is free twice, or free and in use; free ones are listed from the last to the first. */
+START_TEST(test_free_pages_are_nobodys)
+{
+    struct buf file;
+    const struct digest contents = worked_store(&file);
+    uint8_t *page = file.data + PAGE * get(newest_meta(&file) + META_FREE + ROOT, 8);
+    uint32_t lists = 0;
+    ck_assert_uint_eq(get(page + 10, 2), 2); /* a leaf */
+    for (size_t i = 0; i < (get(page + 12, 2) - HEADER) / 2; i++) {
+        uint8_t *node = page + get(page + HEADER + 2 * i, 2);
+        uint8_t *list = node + NODE + get(node + 6, 2);
+        uint64_t count = get(list, 8);
+        if (get(node + 4, 2) != 0 || count < 2) {
+            continue; /* elsewhere, for it is long */
+        }
+        uint8_t kept[16];
+        uint8_t *pair = list + 8 * (count - 1);
+        memcpy(kept, pair, sizeof kept);
+        memcpy(pair, kept + 8, 8);
+        memcpy(pair + 8, kept, 8);
+        ck_assert(is_refused(buf_bytes(&file), &contents));
+        memcpy(pair, kept, sizeof kept);
+        for (uint64_t other = 2; other < get(kept, 8); other += 1 + other / 8) {
+            memcpy(pair + 8, &other, sizeof other);
+            ck_assert_int_eq(is_refused(buf_bytes(&file), &contents), other != get(kept + 8, 8));
+        }
+        memcpy(pair, kept, sizeof kept);
+        lists++;
+    }
+    ck_assert_uint_gt(lists, 0);
+    buf_deinit(&file);
+    test_folder_remove();
+}
+END_TEST
+
 START_TEST(test_a_table_of_another_name_is_refused)
 {
     static const char *const OTHER[1] = {"a"};
@@ -431,6 +544,9 @@ int main(void)
     tcase_add_test(rules, test_sound_files_open);
     tcase_add_test(rules, test_damaged_pages_are_refused);
     tcase_add_test(rules, test_a_single_bit_is_found_or_means_nothing);
+    tcase_add_test(rules, test_a_tree_has_the_pairs_that_it_says);
+    tcase_add_test(rules, test_a_branch_leads_to_its_keys);
+    tcase_add_test(rules, test_free_pages_are_nobodys);
     tcase_add_test(rules, test_a_table_of_another_name_is_refused);
     tcase_add_test(rules, test_a_second_process_is_refused);
     tcase_add_test(rules, test_open_anew);
