@@ -285,8 +285,8 @@ static void *program(void *argument)
     }
     if (err != ERR_OK) {
         sim_trace("node %u ends: %s: %s", node->id, err_name(err), node->note.text);
-        bool hurt = node->dying || disk_dead(node->id) || node->flipped || err == ERR_FULL ||
-                    err == ERR_IO;
+        bool hurt =
+            node->dying || disk_dead(node->id) || node->flipped || err == ERR_FULL || err == ERR_IO;
         if (!hurt) {
             sim_fail("a replica cannot go on", node->id, node->note.text);
         }
