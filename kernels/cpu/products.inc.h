@@ -1,12 +1,13 @@
-/* products.inc.h - matrix products: packing, register tiles, blocking. Written once on vector.h.
+/* products.inc.h - matrix products: register tiles, blocking. Written once on vector.h.
  *
  * Order of accumulation: each output is one chain of fmaf over ascending k. Blocking over k stores
  * the unfinished chain in C and goes on from there, which loses nothing as C is fp32 too. Speed comes
  * from many chains side by side: a tile of TILE_ROWS x TILE_PANELS * 16 outputs lives in registers.
- * A is read where it lies; B comes in panels of 16 columns, [k][16]. */
+ * A is read where it lies if its rows are contiguous; B comes in panels of 16 columns, [k][16]. */
 #pragma once
 
 #include "kernels/backend.h"
+#include "kernels/cpu/pack.inc.h"
 #include "kernels/cpu/vector.h"
 
 #if V_WIDTH > 1 /* the scalar backend has loops of its own */
@@ -28,20 +29,18 @@
 
 #define PRODUCT_FEW 2      /* rows that read B once, out of memory: from end to end, asking ahead */
 #define PRODUCT_AHEAD 2048 /* bytes of each panel on their way while others are used */
-/* Blocks: a tile's panels of B and rows of A fit the L1 cache together (48 KiB), a block of B, of A and
- * of C the L2 cache (1 MiB and more). */
+/* Blocks: a tile's panels of B and rows of A fit the L1 cache together (48 KiB); A's rows for all columns, and
+ * the B that they meet there, the L2 cache (1 MiB and more). */
 #define PRODUCT_K 192       /* k in one block, a multiple of 8: 36 KiB of B, 6 KiB of A */
-#define PRODUCT_WIDEN 16    /* rows from which 16-bit weights are widened once, into scratch */
-#define PRODUCT_COLUMNS 192 /* columns in one block of B: 144 KiB */
-#define PRODUCT_ROWS 512    /* rows of A in one block: 384 KiB */
-/* When A's columns are contiguous it is copied, for every block of columns anew: so these are wide, and
- * fewer rows make up for it. */
-#define PRODUCT_TURNED_COLUMNS 576 /* 432 KiB */
-#define PRODUCT_TURNED_ROWS 128    /* 96 KiB */
-/* Of B packed before, a block is one tile wide and meets so many rows: these stay in the L2 cache for all
- * columns, and the next block of B is asked for meanwhile. */
-#define PRODUCT_KEPT_ROWS 128 /* 96 KiB for each block of k */
-#define PRODUCT_KEPT_AHEAD 4  /* steps of k in which a tile asks for one line of each panel */
+#define PRODUCT_DEEP 3      /* blocks of k after each other before the next columns */
+#define PRODUCT_ROWS 344UL  /* rows of A for so many: 774 KiB; more of them where k is shorter */
+#define PRODUCT_COLUMNS 192 /* columns of B beside each other for fewer rows than a tile has */
+#define PRODUCT_PLAIN 576   /* columns of a B that is packed here, for one block of k: 432 KiB */
+#define PRODUCT_WIDEN 16    /* rows from which 16-bit weights are widened, block by block */
+#define PRODUCT_AHEAD_K 4   /* steps of k in which a tile asks for one line of each next panel */
+/* Rows of A so many floats apart share too few sets of the caches, and are copied: as are those of an A whose
+ * columns are contiguous. */
+#define PRODUCT_ALIAS 1024
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -60,8 +59,11 @@ struct tile {
     size_t c_stride;
     size_t columns; /* written, at most 16 x panels */
     bool accumulate;
-    const char *ahead; /* what is asked for meanwhile: here and panel_stride on; NULL: nothing */
-    const char *ahead_end; /* NULL: nothing was asked for, nor is C */
+    const char
+        *ahead; /* what is asked for meanwhile: here and each ahead_stride on; NULL: nothing */
+    const char *ahead_end;
+    size_t ahead_stride; /* bytes from panel to panel */
+    bool ahead_c;        /* C's lines, too */
 };
 
 /* One step of k for rows [first, last). All of rows, panels, across, first, last are constants. */
@@ -134,7 +136,7 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             }
         }
     }
-    if (tile->ahead_end != NULL && !tile->accumulate) { /* C's lines, stored after k steps */
+    if (tile->ahead_c && !tile->accumulate) { /* stored after k steps */
         TILE_UNROLL
         for (int i = 0; i < rows; i++) {
             TILE_UNROLL
@@ -156,14 +158,14 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
     if (type == KERNELS_F32 && rows == TILE_ROWS && shape == TILE_FULL && !across &&
         tile->ahead != NULL) {
         const char *ahead = tile->ahead;
-        for (; p + PRODUCT_KEPT_AHEAD <= k; p += PRODUCT_KEPT_AHEAD) {
+        for (; p + PRODUCT_AHEAD_K <= k; p += PRODUCT_AHEAD_K) {
             TILE_UNROLL
-            for (size_t u = 0; u < PRODUCT_KEPT_AHEAD; u++) {
+            for (size_t u = 0; u < PRODUCT_AHEAD_K; u++) {
                 TILE_STEP(p + u, 0, rows);
             }
             TILE_UNROLL
             for (int j = 0; j < panels; j++) {
-                __builtin_prefetch(ahead + (size_t)j * panel_stride * sizeof(float), 0, 2);
+                __builtin_prefetch(ahead + (size_t)j * tile->ahead_stride, 0, 2);
             }
             ahead += 64;
         }
@@ -256,7 +258,7 @@ static inline void tile_rows(size_t rows, enum kernels_type type, struct tile ti
             taken = TILE_ROWS;
             strip_rows(&tile);
             if (tile.ahead != NULL) {
-                tile.ahead += tile.k / PRODUCT_KEPT_AHEAD * 64;
+                tile.ahead += tile.k / PRODUCT_AHEAD_K * 64;
                 tile.ahead = tile.ahead < tile.ahead_end ? tile.ahead : NULL;
             }
         } else if (rows >= TILE_HALF) {
@@ -271,104 +273,6 @@ static inline void tile_rows(size_t rows, enum kernels_type type, struct tile ti
         rows -= taken;
         tile.a += taken * tile.a_stride;
         tile.c += taken * tile.c_stride;
-    }
-}
-
-/* dst[j * 16 + i] = src[i * src_stride + j], 8 x 8. In halves of a register: rows i and i + 4 lie side by
- * side, so that no number crosses the middle later. */
-V_INLINE void turn_8x8(const float *src, size_t src_stride, float *dst)
-{
-#if V_WIDTH > 4
-    __m256 row[8];
-    TILE_UNROLL
-    for (int i = 0; i < 8; i++) {
-        const float *at = src + (size_t)(i & 3) * src_stride + (i & 4);
-        row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(at)),
-                                      _mm_loadu_ps(at + 4 * src_stride), 1);
-    }
-    TILE_UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        const __m256 low01 = _mm256_unpacklo_ps(row[i], row[i + 1]);
-        const __m256 high01 = _mm256_unpackhi_ps(row[i], row[i + 1]);
-        const __m256 low23 = _mm256_unpacklo_ps(row[i + 2], row[i + 3]);
-        const __m256 high23 = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
-        float *to = dst + (size_t)i * 16;
-        _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
-        _mm256_storeu_ps(to + 16, _mm256_shuffle_ps(low01, low23, 0xEE));
-        _mm256_storeu_ps(to + 32, _mm256_shuffle_ps(high01, high23, 0x44));
-        _mm256_storeu_ps(to + 48, _mm256_shuffle_ps(high01, high23, 0xEE));
-    }
-#else
-    for (size_t i = 0; i < 8; i++) {
-        for (size_t j = 0; j < 8; j++) {
-            dst[j * 16 + i] = src[i * src_stride + j];
-        }
-    }
-#endif
-}
-
-/* One panel: dst[p][j] = b[p * row_stride + j * column_stride], j < columns <= 16; the rest +0. */
-static inline void pack_panel(size_t k, size_t columns, const float *b, size_t row_stride,
-                              size_t column_stride, float *dst)
-{
-    if (columns == 16 && column_stride == 1) {
-        for (size_t p = 0; p < k; p++) {
-            memcpy(dst + p * 16, b + p * row_stride, 16 * sizeof *dst);
-        }
-        return;
-    }
-    size_t done = 0;
-    if (columns == 16 && row_stride == 1) {
-        for (; done + 8 <= k; done += 8) {
-            turn_8x8(b + done, column_stride, dst + done * 16);
-            turn_8x8(b + done + 8 * column_stride, column_stride, dst + done * 16 + 8);
-        }
-    }
-    for (size_t p = done; p < k; p++) {
-        for (size_t j = 0; j < 16; j++) {
-            dst[p * 16 + j] = j < columns ? b[p * row_stride + j * column_stride] : 0.0F;
-        }
-    }
-}
-
-static inline void products_pack(size_t k, size_t n, struct kernels_matrix b,
-                                 struct kernels_range panels, float *packed)
-{
-    for (size_t panel = panels.begin; panel < panels.end; panel++) {
-        const size_t left = n - panel * 16;
-        pack_panel(k, left < 16 ? left : 16, b.data + panel * 16 * b.column_stride, b.row_stride,
-                   b.column_stride, packed + panel * 16 * k);
-    }
-}
-
-/* Moves bits only. */
-static inline void products_pack16(size_t k, size_t n, struct kernels_matrix16 b,
-                                   struct kernels_range panels, uint16_t *packed)
-{
-    for (size_t panel = panels.begin; panel < panels.end; panel++) {
-        const size_t columns = n - panel * 16 < 16 ? n - panel * 16 : 16;
-        const uint16_t *from = b.data + panel * 16 * b.column_stride;
-        uint16_t *to = packed + panel * 16 * k;
-        for (size_t p = 0; p < k; p++) {
-            for (size_t j = 0; j < 16; j++) {
-                to[p * 16 + j] = j < columns ? from[p * b.row_stride + j * b.column_stride] : 0;
-            }
-        }
-    }
-}
-
-/* A block of packed 16-bit weights as fp32: pays when many rows use it. */
-static inline void products_widen(const struct kernels_gemm *gemm, size_t j0, size_t width,
-                                  size_t k0, size_t depth, float *out)
-{
-    const bool bf16 = gemm->type == KERNELS_BF16;
-    for (size_t panel = 0; panel < (width + 15) / 16; panel++) {
-        const uint16_t *from =
-            (const uint16_t *)gemm->packed + (j0 + panel * 16) * gemm->k + k0 * 16;
-        float *to = out + panel * depth * 16;
-        for (size_t i = 0; i < depth * 16; i += V_WIDTH) {
-            v_store(to + i, bf16 ? v_load_bf16(from + i) : v_load_f16(from + i));
-        }
     }
 }
 
@@ -401,148 +305,212 @@ static inline void tile_rows_across(size_t rows, struct tile tile)
     tile_rows(rows, KERNELS_F32, tile);
 }
 
-/* Blocks of k and of columns: of packed 16-bit weights, of packed fp32 ones, or packed here. */
 struct products {
     const struct kernels_gemm *gemm;
-    struct kernels_range rows;
+    size_t depth;     /* k in one block */
+    float *a_scratch; /* PRODUCT_ROWS x PRODUCT_DEEP blocks; NULL: A is read where it lies */
     float *b_scratch; /* [panel][depth][16]; NULL: B is packed already */
-    float *a_scratch; /* [PRODUCT_TURNED_ROWS][PRODUCT_K]; NULL: A's rows are contiguous */
 };
 
-/* One block of B against `rows` rows of A. The columns of one tile meet all rows before the next do:
- * its panels of B then stay in the L1 cache, and the rows of A come from the L2 cache. */
-static inline void products_columns(size_t rows, enum kernels_type type, bool across,
-                                    struct tile tile)
-{
-    if (!across && (type != KERNELS_F32 || rows < TILE_ROWS)) {
-        tile_rows(rows, type, tile); /* reads B once anyway, and has wider tiles for few rows */
-        return;
-    }
-    const size_t width = (size_t)TILE_PANELS * 16;
-    for (size_t left = tile.columns; left > 0; left -= tile.columns) {
-        tile.columns = left < width ? left : width;
-        across ? tile_rows_across(rows, tile) : tile_rows(rows, type, tile);
-        tile.b = (const float *)tile.b + TILE_PANELS * tile.panel_stride;
-        tile.c += width;
-    }
-}
+/* What is worked on at a time: outputs, and of each chain these terms. */
+struct part {
+    struct kernels_range rows, columns, terms;
+    bool last; /* rows are the last ones */
+};
 
-/* Where the block after columns [j0, j0 + width) and k [k0, ...) of packed B begins, of `step` k at most:
- * the next rows begin with the first block again. */
-static inline void products_ahead(const struct kernels_gemm *gemm, struct kernels_range columns,
-                                  size_t j0, size_t width, size_t k0, size_t step,
-                                  struct tile *tile)
-{
-    const size_t k = k0 + tile->k < gemm->k ? k0 + tile->k : 0;
-    const size_t j = k > 0 ? j0 : j0 + width < columns.end ? j0 + width : columns.begin;
-    const size_t depth = gemm->k - k < step ? gemm->k - k : step;
-    tile->ahead = (const char *)((const float *)gemm->packed + j * gemm->k + k * 16);
-    tile->ahead_end = tile->ahead + depth * 16 * sizeof(float);
-}
-
-/* One block of B against all rows. tile is set but for A. */
-static inline void products_block(const struct products *products, enum kernels_type type,
-                                  size_t k0, struct tile tile)
+/* The part's A into scratch: whole rows, or block by block as pack_rows does. */
+static inline void products_copy(const struct products *products, const struct part *part)
 {
     const struct kernels_matrix *a = &products->gemm->a;
-    const struct kernels_range rows = products->rows;
-    const bool across = products->a_scratch != NULL;
-    const size_t step = across ? PRODUCT_TURNED_ROWS : PRODUCT_ROWS;
-    for (size_t i = rows.begin; i < rows.end; i += step) {
-        const size_t taken = rows.end - i < step ? rows.end - i : step;
-        tile.a = a->data + i * a->row_stride + k0 * a->column_stride;
-        tile.a_stride = a->row_stride;
-        if (across) {
-            pack_rows(tile.k, taken, tile.a, a->column_stride, products->a_scratch);
-            tile.a = products->a_scratch;
+    const size_t rows = part->rows.end - part->rows.begin;
+    const size_t terms = part->terms.end - part->terms.begin;
+    const float *from = a->data + part->rows.begin * a->row_stride;
+    if (a->column_stride == 1) {
+        for (size_t i = 0; i < rows; i++) {
+            memcpy(products->a_scratch + i * terms, from + i * a->row_stride + part->terms.begin,
+                   terms * sizeof(float));
         }
-        products_columns(taken, type, across, tile);
-        tile.c += taken * tile.c_stride;
+        return;
+    }
+    for (size_t at = 0; at < terms; at += products->depth) {
+        const size_t depth = terms - at < products->depth ? terms - at : products->depth;
+        pack_rows(depth, rows, from + (part->terms.begin + at) * a->column_stride, a->column_stride,
+                  products->a_scratch + at * rows);
     }
 }
 
-static inline void products_run(const struct products *products, struct kernels_range columns)
+/* Asks, while this block of packed B is used, for the next: of k, of columns, then of the next rows. */
+static inline void products_ahead(const struct products *products, const struct part *part,
+                                  size_t j0, size_t k0, struct tile *tile)
 {
     const struct kernels_gemm *gemm = products->gemm;
-    const struct kernels_range rows = products->rows;
-    const bool narrow = gemm->packed != NULL && gemm->type != KERNELS_F32;
-    const bool few = products->b_scratch == NULL && products->a_scratch == NULL &&
-                     rows.end - rows.begin <= PRODUCT_FEW;
-    const bool kept = products->b_scratch == NULL && products->a_scratch == NULL && !narrow &&
-                      rows.end - rows.begin >= TILE_ROWS;
-    const size_t most = few                           ? gemm->n
-                        : kept                        ? TILE_PANELS * 16
-                        : products->a_scratch == NULL ? PRODUCT_COLUMNS
-                                                      : PRODUCT_TURNED_COLUMNS;
-    /* Blocks of k of equal depth: a short last one would pay for a whole tile's C. */
-    const size_t blocks = few ? 1 : (gemm->k + PRODUCT_K - 1) / PRODUCT_K;
-    const size_t step = ((gemm->k + blocks - 1) / blocks + 7) / 8 * 8;
-    for (size_t j0 = columns.begin; j0 < columns.end; j0 += most) {
-        const size_t width = columns.end - j0 < most ? columns.end - j0 : most;
-        for (size_t k0 = 0; k0 < gemm->k; k0 += step) {
-            const size_t depth = gemm->k - k0 < step ? gemm->k - k0 : step;
+    const size_t size = gemm->type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t j = j0;
+    size_t k = k0 + tile->k;
+    if (k == part->terms.end) {
+        j = j0 + tile->columns < part->columns.end ? j0 + tile->columns : part->columns.begin;
+        k = j > j0 || !part->last ? part->terms.begin : k < gemm->k ? k : 0;
+    }
+    const size_t depth = gemm->k - k < products->depth ? gemm->k - k : products->depth;
+    tile->ahead = (const char *)gemm->packed + (j * gemm->k + k * 16) * size;
+    tile->ahead_end = tile->ahead + depth * 16 * size;
+    tile->ahead_stride = gemm->k * 16 * size;
+}
+
+/* A B that is not packed: all columns of the part, whose terms are one block. */
+static inline void products_plain(const struct products *products, const struct part *part)
+{
+    struct kernels_matrix b = products->gemm->b;
+    const size_t width = part->columns.end - part->columns.begin;
+    b.data += part->terms.begin * b.row_stride + part->columns.begin * b.column_stride;
+    products_pack(part->terms.end - part->terms.begin, width, b,
+                  (struct kernels_range){0, (width + 15) / 16}, products->b_scratch);
+}
+
+/* The block of B at column j0, term k0 of the size that the tile has, as the tile reads it. */
+static inline void products_panels(const struct products *products, const struct part *part,
+                                   size_t j0, size_t k0, struct tile *tile)
+{
+    const struct kernels_gemm *gemm = products->gemm;
+    if (products->b_scratch == NULL) {
+        const size_t at = j0 * gemm->k + k0 * 16;
+        tile->b = gemm->type == KERNELS_F32 ? (const void *)((const float *)gemm->packed + at)
+                                            : (const void *)((const uint16_t *)gemm->packed + at);
+        tile->panel_stride = gemm->k * 16;
+        return;
+    }
+    tile->b = products->b_scratch;
+    tile->panel_stride = tile->k * 16;
+    if (gemm->packed == NULL) {
+        tile->b = products->b_scratch + (j0 - part->columns.begin) * tile->k;
+    } else {
+        products_widen(gemm, j0, tile->columns, k0, tile->k, products->b_scratch);
+    }
+}
+
+/* Block after block of B against the part's rows: B comes from the L1 cache, A from the L2 cache. */
+static inline void products_part(const struct products *products, const struct part *part,
+                                 size_t wide)
+{
+    const struct kernels_gemm *gemm = products->gemm;
+    const size_t rows = part->rows.end - part->rows.begin;
+    const bool across = gemm->a.column_stride != 1;
+    const enum kernels_type type = products->b_scratch == NULL ? gemm->type : KERNELS_F32;
+    if (products->a_scratch != NULL) {
+        products_copy(products, part);
+    }
+    for (size_t j0 = part->columns.begin; j0 < part->columns.end; j0 += wide) {
+        const size_t left = part->columns.end - j0;
+        for (size_t k0 = part->terms.begin; k0 < part->terms.end; k0 += products->depth) {
+            const size_t terms = part->terms.end - k0;
             struct tile tile = {
-                .b = products->b_scratch,
-                .panel_stride = depth * 16,
-                .k = depth,
-                .c = gemm->c + rows.begin * gemm->c_stride + j0,
+                .a = gemm->a.data + part->rows.begin * gemm->a.row_stride + k0,
+                .a_stride = gemm->a.row_stride,
+                .k = terms < products->depth ? terms : products->depth,
+                .c = gemm->c + part->rows.begin * gemm->c_stride + j0,
                 .c_stride = gemm->c_stride,
-                .columns = width,
+                .columns = left < wide ? left : wide,
                 .accumulate = gemm->accumulate || k0 > 0,
+                .ahead_c = rows >= TILE_ROWS,
             };
-            if (products->b_scratch == NULL) {
-                const size_t at = j0 * gemm->k + k0 * 16;
-                tile.b = narrow ? (const void *)((const uint16_t *)gemm->packed + at)
-                                : (const void *)((const float *)gemm->packed + at);
-                tile.panel_stride = gemm->k * 16;
-                if (kept) {
-                    products_ahead(gemm, columns, j0, width, k0, step, &tile);
-                }
-            } else if (narrow) {
-                products_widen(gemm, j0, width, k0, depth, products->b_scratch);
-            } else {
-                struct kernels_matrix block = gemm->b;
-                block.data += k0 * block.row_stride + j0 * block.column_stride;
-                products_pack(depth, width, block, (struct kernels_range){0, (width + 15) / 16},
-                              products->b_scratch);
+            products_panels(products, part, j0, k0, &tile);
+            if (gemm->packed != NULL && rows >= TILE_ROWS) {
+                products_ahead(products, part, j0, k0, &tile);
             }
-            const bool wide = !narrow || products->b_scratch != NULL;
-            products_block(products, wide ? KERNELS_F32 : gemm->type, k0, tile);
+            const size_t at = k0 - part->terms.begin;
+            if (across) {
+                tile.a = products->a_scratch + at * rows;
+                tile_rows_across(rows, tile);
+                continue;
+            }
+            if (products->a_scratch != NULL) {
+                tile.a = products->a_scratch + at;
+                tile.a_stride = part->terms.end - part->terms.begin;
+            }
+            tile_rows(rows, type, tile);
         }
     }
 }
 
-/* With memory for what is widened, packed or copied; its pages are touched at each call. */
-static __attribute__((noinline)) void products_scratch(struct products *products, bool with_b,
-                                                       struct kernels_range columns)
+static inline size_t products_divide(size_t count, size_t most)
 {
-    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_TURNED_COLUMNS];
-    _Alignas(64) float a_scratch[PRODUCT_K * PRODUCT_TURNED_ROWS];
-    products->b_scratch = with_b ? b_scratch : NULL;
-    products->a_scratch = products->gemm->a.column_stride == 1 ? NULL : a_scratch;
-    products_run(products, columns);
+    return (count + most - 1) / most;
+}
+
+/* Parts of equal size: a short last one would pay for as much of B, or of C, as the others. */
+static inline void products_run(const struct kernels_gemm *gemm, struct kernels_range rows,
+                                struct kernels_range columns, float *a_scratch, float *b_scratch)
+{
+    const size_t count = rows.end - rows.begin;
+    const bool plain = gemm->packed == NULL;
+    const bool few = count <= PRODUCT_FEW && a_scratch == NULL && b_scratch == NULL;
+    const bool tall = count >= TILE_ROWS && (gemm->type == KERNELS_F32 || b_scratch != NULL);
+    const size_t wide = few ? gemm->n : tall ? TILE_PANELS * 16 : PRODUCT_COLUMNS;
+    const size_t blocks = few ? 1 : products_divide(gemm->k, PRODUCT_K);
+    const struct products products = {
+        .gemm = gemm,
+        .depth = (products_divide(gemm->k, blocks) + 7) / 8 * 8,
+        .a_scratch = a_scratch,
+        .b_scratch = b_scratch,
+    };
+    const size_t deep = plain ? 1 : products_divide(blocks, products_divide(blocks, PRODUCT_DEEP));
+    const size_t terms = products.depth * deep;
+    const size_t most =
+        plain || few ? PRODUCT_ROWS / 2 : PRODUCT_ROWS * PRODUCT_K * PRODUCT_DEEP / terms;
+    const size_t tiles = products_divide(count, TILE_ROWS);
+    const size_t step = products_divide(tiles, products_divide(count, most)) * TILE_ROWS;
+    const size_t group = plain ? PRODUCT_PLAIN : columns.end - columns.begin;
+    struct part part;
+    for (size_t j = columns.begin; j < columns.end; j += group) {
+        part.columns = (struct kernels_range){j, columns.end - j < group ? columns.end : j + group};
+        for (size_t k = 0; k < gemm->k; k += terms) {
+            part.terms = (struct kernels_range){k, gemm->k - k < terms ? gemm->k : k + terms};
+            if (plain) {
+                products_plain(&products, &part);
+            }
+            for (size_t i = rows.begin; i < rows.end; i += step) {
+                part.rows = (struct kernels_range){i, rows.end - i < step ? rows.end : i + step};
+                part.last = part.rows.end == rows.end;
+                products_part(&products, &part, wide);
+            }
+        }
+    }
+}
+
+/* With memory for what is widened or packed; its pages are touched at each call. */
+static __attribute__((noinline)) void products_scratch_b(const struct kernels_gemm *gemm,
+                                                         struct kernels_range rows,
+                                                         struct kernels_range columns)
+{
+    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_PLAIN];
+    products_run(gemm, rows, columns, NULL, b_scratch);
+}
+
+/* And for a copy of A. */
+static __attribute__((noinline)) void products_scratch_a(const struct kernels_gemm *gemm,
+                                                         struct kernels_range rows,
+                                                         struct kernels_range columns, bool with_b)
+{
+    _Alignas(64) float a_scratch[(PRODUCT_ROWS + TILE_ROWS) * PRODUCT_K * PRODUCT_DEEP];
+    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_PLAIN];
+    products_run(gemm, rows, columns, a_scratch, with_b ? b_scratch : NULL);
 }
 
 static inline void products_gemm(const struct kernels_gemm *gemm, struct kernels_range rows,
                                  struct kernels_range columns)
 {
-    struct products products = {.gemm = gemm, .rows = rows};
-    const bool across = gemm->a.column_stride != 1;
-    const bool widen =
-        gemm->type != KERNELS_F32 && (across || rows.end - rows.begin >= PRODUCT_WIDEN);
-    const bool with_b = gemm->packed == NULL || widen;
-    if (with_b || across) {
-        products_scratch(&products, with_b, columns);
-        return;
-    }
-    /* Equal blocks of whole tiles: short ones would each pay for all of B. */
     const size_t count = rows.end - rows.begin;
-    const size_t blocks = (count + PRODUCT_KEPT_ROWS - 1) / PRODUCT_KEPT_ROWS;
-    const size_t tiles = (count + TILE_ROWS - 1) / TILE_ROWS;
-    const size_t step = (tiles + blocks - 1) / blocks * TILE_ROWS;
-    for (size_t i = rows.begin; i < rows.end; i += step) {
-        products.rows = (struct kernels_range){i, rows.end - i < step ? rows.end : i + step};
-        products_run(&products, columns);
+    const bool across = gemm->a.column_stride != 1;
+    const bool widen = gemm->type != KERNELS_F32 && (across || count >= PRODUCT_WIDEN);
+    const bool with_b = gemm->packed == NULL || widen;
+    const bool alias = count >= TILE_ROWS && gemm->a.row_stride % PRODUCT_ALIAS == 0 &&
+                       columns.end - columns.begin >= PRODUCT_COLUMNS;
+    if (across || alias) {
+        products_scratch_a(gemm, rows, columns, with_b);
+    } else if (with_b) {
+        products_scratch_b(gemm, rows, columns);
+    } else {
+        products_run(gemm, rows, columns, NULL, NULL);
     }
 }
 #endif

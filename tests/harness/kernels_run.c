@@ -19,7 +19,7 @@
 #define SENTINEL 0x7fa5a5a5U
 #define BACKENDS_MAX 8
 #define INPUTS_MAX 48U
-#define INPUT_SIZE ((size_t)1 << 21) /* bytes: more than a whole pool */
+#define INPUT_SIZE ((size_t)1 << 22) /* bytes: more than a whole pool */
 
 /* A build for the simulated device (Makefile, SIMT) compares that device only: every run
  * with another order of the device's threads. */

@@ -8,7 +8,7 @@
 
 #include "kernels/kernels.h"
 
-#define POOL 400000 /* input numbers */
+#define POOL 1000000 /* input numbers */
 
 /* What an operation under test is given. */
 struct run {

@@ -8,17 +8,36 @@
 
 /* ---- products --------------------------------------------------------------------------------- */
 
-static const size_t shapes[][3] = {{1, 1, 1},    {1, 200, 33},  {2, 17, 300},  {3, 48, 64},
-                                   {5, 15, 7},   {7, 49, 257},  {8, 96, 32},   {13, 130, 40},
-                                   {61, 33, 20}, {150, 208, 4}, {25, 400, 9},  {4, 64, 0},
-                                   {9, 601, 13}, {150, 5, 385}, {139, 65, 195}};
+static const size_t shapes[][3] = {
+    {1, 1, 1},
+    {1, 200, 33},
+    {2, 17, 300},
+    {3, 48, 64},
+    {5, 15, 7},
+    {7, 49, 257},
+    {8, 96, 32},
+    {13, 130, 40},
+    {61, 33, 20},
+    {150, 208, 4},
+    {25, 400, 9},
+    {4, 64, 0},
+    {9, 601, 13},
+    {150, 5, 385},
+    {139, 65, 195},
+    /* more rows than stay in a cache; more of k than goes with them */
+    {350, 16, 560},
+    {17, 49, 600}};
 #define SHAPES (sizeof shapes / sizeof shapes[0])
+
+/* For fp32 only: rows that share cache sets; more columns than are packed at once. */
+static const size_t gemm_shapes[][3] = {{9, 193, 1024}, {10, 590, 200}};
 
 static void op_gemm(struct run *run)
 {
-    const size_t m = shapes[run->size][0];
-    const size_t n = shapes[run->size][1];
-    const size_t k = shapes[run->size][2];
+    const size_t *shape = run->size < SHAPES ? shapes[run->size] : gemm_shapes[run->size - SHAPES];
+    const size_t m = shape[0];
+    const size_t n = shape[1];
+    const size_t k = shape[2];
     const float *a = in(run, m * k + 1);
     const float *b = in(run, n * k + 1);
     for (int way = 0; way < 8; way++) {
@@ -173,7 +192,8 @@ int main(void)
     Suite *suite = suite_create("kernels_products");
     TCase *tcase = tcase_create("bits");
     tcase_set_timeout(tcase, 120);
-    tcase_add_loop_test(tcase, test_gemm, 0, (int)SHAPES);
+    tcase_add_loop_test(tcase, test_gemm, 0,
+                        (int)(SHAPES + sizeof gemm_shapes / sizeof gemm_shapes[0]));
     tcase_add_loop_test(tcase, test_gemm16, 0, (int)SHAPES);
     tcase_add_loop_test(tcase, test_gemm_int8, 0,
                         (int)(SHAPES + sizeof int8_shapes / sizeof int8_shapes[0]));
