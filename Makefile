@@ -330,7 +330,7 @@ mutants: ## plant known bugs in a copy; every one must fail its test
 format: ; $(Q)clang-format -i $(C_FILES) $(H_FILES) $(CXX_FILES) ## reformat in place
 format-check: ; $(Q)clang-format --dry-run --Werror $(C_FILES) $(H_FILES) $(CXX_FILES) ## fail on unformatted code
 lint: $(PROTO_H) ## clang-tidy, cppcheck, layer and text rules
-	$(Q)sh tests/lint/layers.sh && sh tests/lint/text.sh $(sort $(C_FILES) $(H_FILES) $(CXX_FILES))
+	$(Q)sh tests/lint/layers.sh && sh tests/lint/mutants.sh && sh tests/lint/text.sh $(sort $(C_FILES) $(H_FILES) $(CXX_FILES))
 	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance \
 	  --suppress=missingIncludeSystem -j2 -I. $(C_FILES)
 	$(Q)echo $(C_FILES) | xargs -n 4 -P 2 sh -c 'clang-tidy --quiet "$$@" -- -std=gnu17 $(CPPFLAGS) 2>/dev/null' lint
