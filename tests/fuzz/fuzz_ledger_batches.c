@@ -13,12 +13,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
 
-enum { ITEMS = 2, SNAPSHOT_MAX = 1 << 24 };
+enum { ITEMS = 2 };
 
 static struct world *world;
 static struct digest chain_id;
-static struct buf snapshot; /* receipts 1 and 2 are charged and wait for shares */
-static size_t entries_before, blobs_before;
+static struct world_mark mark;      /* receipts 1 and 2 are charged and wait for shares */
 static struct buf receipts, shares; /* batches that fit: receipts 3 and 4; shares of 1 and 2 */
 
 static void blob_take(const struct digest *name, struct buf *out)
@@ -42,25 +41,9 @@ static void start(void)
     blob_take(&batch, &receipts);
     batch = world_shares(world, ids, ITEMS, 333333333, 333333334);
     blob_take(&batch, &shares);
-    buf_init(&snapshot, SNAPSHOT_MAX);
-    CHECK(ledger_snapshot(world->ledger, &snapshot) == ERR_OK);
+    world_mark(world, &mark);
     ledger_head(world->ledger, &head);
     chain_id = head.chain_id;
-    entries_before = world->entry_count;
-    blobs_before = world->blob_count;
-}
-
-static void start_again(void)
-{
-    ledger_destroy(world->ledger);
-    CHECK(ledger_restore(buf_bytes(&world->genesis), buf_bytes(&snapshot), &world->ledger,
-                         &world->note) == ERR_OK);
-    while (world->entry_count > entries_before) {
-        buf_deinit(&world->entries[--world->entry_count]);
-    }
-    while (world->blob_count > blobs_before) {
-        buf_deinit(&world->blobs[--world->blob_count]);
-    }
 }
 
 static void signature(struct bytes edited, bool of_shares)
@@ -166,7 +149,7 @@ static void settle(struct bytes edited, bool of_shares)
     struct digest before;
     struct digest after;
     struct digest slow;
-    start_again();
+    world_return(world, &mark);
     ledger_state_root(world->ledger, &before);
     struct digest name = sign(edited, of_shares);
     enum err err =

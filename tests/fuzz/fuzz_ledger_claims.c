@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
 
-enum { LEAVES = 5, SNAPSHOT_MAX = 1 << 24, CLAIM_MAX = 4096, EXPIRES_MS = 600000 };
+enum { LEAVES = 5, CLAIM_MAX = 4096, EXPIRES_MS = 600000 };
 
 static const struct {
     enum world_who who;
@@ -27,9 +27,7 @@ static const struct {
 static struct world *world;
 static struct digest claims_id;
 static struct digest leaves[LEAVES];
-static struct buf snapshot;
-static size_t entries_before;
-static uint64_t now_before;
+static struct world_mark mark;
 
 static void start(void)
 {
@@ -52,21 +50,7 @@ static void start(void)
     CHECK(world_try(world, WORLD_PAYER, &body) == ERR_OK);
     claims_id = world->tx;
     CHECK(world_seal(world) == ERR_OK);
-    buf_init(&snapshot, SNAPSHOT_MAX);
-    CHECK(ledger_snapshot(world->ledger, &snapshot) == ERR_OK);
-    entries_before = world->entry_count;
-    now_before = world->now_ms;
-}
-
-static void start_again(void)
-{
-    ledger_destroy(world->ledger);
-    CHECK(ledger_restore(buf_bytes(&world->genesis), buf_bytes(&snapshot), &world->ledger,
-                         &world->note) == ERR_OK);
-    while (world->entry_count > entries_before) {
-        buf_deinit(&world->entries[--world->entry_count]);
-    }
-    world->now_ms = now_before;
+    world_mark(world, &mark);
 }
 
 /* The true claim of a leaf, serialised. */
@@ -129,14 +113,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
     const enum world_who right = LIST[number].who;
     const enum world_who who =
         data[1] % 4 == 0 ? (enum world_who)(data[1] / 4 % WORLD_ALICE) : right;
-    start_again();
+    world_return(world, &mark);
     buf_init(&truth, CLAIM_MAX);
     buf_init(&edited, (size_t)1 << 18);
     claim_pack(number, &truth);
     CHECK(buf_append_bytes(&edited, buf_bytes(&truth)) == ERR_OK);
     edits_make(bytes_of(data + 2, data_size - 2), &edited);
     world->now_ms += data[1] % 16 == 1 ? EXPIRES_MS : 0;
-    bool late = world->now_ms > now_before;
+    bool late = world->now_ms > mark.now_ms;
     struct amount had = balance(who);
     ledger_state_root(world->ledger, &before);
     enum err err = claim_try(buf_bytes(&edited), who, &said);

@@ -126,6 +126,31 @@ void world_destroy(struct world *world)
     free(world);
 }
 
+void world_mark(const struct world *world, struct world_mark *out)
+{
+    *out = (struct world_mark){.entry_count = world->entry_count,
+                               .blob_count = world->blob_count,
+                               .now_ms = world->now_ms,
+                               .nonce = world->nonce};
+    buf_init(&out->snapshot, WORLD_SNAPSHOT_MAX);
+    CHECK(ledger_snapshot(world->ledger, &out->snapshot) == ERR_OK);
+}
+
+void world_return(struct world *world, const struct world_mark *mark)
+{
+    ledger_destroy(world->ledger);
+    CHECK(ledger_restore(buf_bytes(&world->genesis), buf_bytes(&mark->snapshot), &world->ledger,
+                         &world->note) == ERR_OK);
+    while (world->entry_count > mark->entry_count) {
+        buf_deinit(&world->entries[--world->entry_count]);
+    }
+    while (world->blob_count > mark->blob_count) {
+        buf_deinit(&world->blobs[--world->blob_count]);
+    }
+    world->now_ms = mark->now_ms;
+    world->nonce = mark->nonce;
+}
+
 static enum err blob_find(void *context, const struct digest *digest, struct buf *out)
 {
     struct world *world = context;

@@ -32,6 +32,7 @@ enum world_who {
 #define WORLD_BLOBS_MAX 256
 #define WORLD_ENTRIES_MAX 4096
 #define WORLD_ROWS_MAX 70
+#define WORLD_SNAPSHOT_MAX ((size_t)1 << 24) /* bytes */
 
 struct world {
     struct ledger *ledger;
@@ -63,6 +64,14 @@ struct world *world_create_at(uint64_t time_ms,
                               uint32_t deadline_blocks); /* for tests with a real clock */
 struct world *world_create_with(uint64_t time_ms, uint32_t deadline_blocks, bool gas);
 void world_destroy(struct world *world);
+/* A place in the world's history to come back to, as often as one likes: state, log, blobs, clock. */
+struct world_mark {
+    struct buf snapshot;
+    size_t entry_count, blob_count;
+    uint64_t now_ms, nonce;
+};
+void world_mark(const struct world *world, struct world_mark *out); /* buf_deinit the snapshot */
+void world_return(struct world *world, const struct world_mark *mark);
 struct ledger_blobs world_blobs(struct world *world);
 /* The genesis file's text for a sequencer key. */
 void world_genesis(struct world *world);
