@@ -35,10 +35,10 @@ enum err attribution_store_open(const char *folder, struct attribution_store **o
         return note_set(note, err, "%s", why.text);
     }
     if (anew) {
-        log_warn("store_anew note=\"%s\" now=\"answers whose shares the ledger waits for come "
-                 "again from "
-                 "the gateways; rows behind answers settled before are not shown\"",
-                 why.text);
+        log_warn(
+            "store_anew note=\"%s\" now=\"answers whose shares the ledger waits for come again "
+            "from the gateways; rows behind answers settled before are not shown\"",
+            why.text);
     }
     *out = store;
     return ERR_OK;

@@ -41,8 +41,7 @@ enum err datanet_store_open(const char *folder, struct datanet_store **out_store
     }
     if (anew) {
         log_warn("uploads_anew note=\"%s\" now=\"finished ones are looked for among the blobs, "
-                 "those under way "
-                 "begin again\"",
+                 "those under way begin again\"",
                  why.text);
     }
     *out_store = opened;
