@@ -6,9 +6,9 @@
  *
  * On disk: folder/files/<64 hex digits> beside the objects, named after the list, shared by all
  * processes. It is a copy: it may be deleted at any time, and is made again; copies that nobody has mapped
- * make room for new ones (blob_room.h, README.md). Mapping looks at every byte: a chunk of the copy that is missing
- * or damaged comes from the store again, so a fetch that was cut off goes on where it stopped. Where the folder may only be read (an auditor's), the
- * copy is a nameless one in /var/tmp, gone when it is unmapped.
+ * make room for new ones (blob_room.h, README.md). Mapping looks at every byte: a chunk of the copy that is
+ * missing or damaged comes from the store again, so a fetch that was cut off goes on where it stopped. Where the
+ * folder may only be read (an auditor's), the copy is a nameless one in /var/tmp, gone when it is unmapped.
  *
  * Caveats: until it is unmapped, the bytes are as trustworthy as whoever may write to the folder; the
  * copy takes as much disk as the file. Any thread. */

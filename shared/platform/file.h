@@ -2,7 +2,8 @@
  *
  * Errors of the system map to: ERR_NOT_FOUND (no such file), ERR_DENIED (permission), ERR_CONFLICT
  * (exists, locked), ERR_LIMIT (larger than the ceiling), ERR_FULL (disk full), ERR_NO_MEMORY (memory,
- * descriptors), ERR_IO; the note, which may be NULL everywhere, names path and cause. Paths are the caller's: never build one from foreign names.
+ * descriptors), ERR_IO; the note, which may be NULL everywhere, names path and cause. Paths are the
+ * caller's: never build one from foreign names.
  *
  * Any thread; descriptors are plain ints, close-on-exec. */
 #pragma once

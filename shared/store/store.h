@@ -66,7 +66,8 @@ void store_abort(struct store_txn *txn); /* NULL is fine */
 /* ERR_NOT_FOUND without a word in the note: often no error. */
 MUST_USE enum err store_get(struct store_txn *txn, uint32_t table, struct bytes key,
                             struct bytes *out_value, struct note *note);
-/* Inserts or replaces. value: not one that a read of this store gave. ERR_INVALID: key empty or too long. ERR_LIMIT: store full. */
+/* Inserts or replaces. value: not one that a read of this store gave. ERR_INVALID: key empty or too long.
+ * ERR_LIMIT: store full. */
 MUST_USE enum err store_put(struct store_txn *txn, uint32_t table, struct bytes key,
                             struct bytes value, struct note *note);
 MUST_USE enum err store_remove(struct store_txn *txn, uint32_t table, struct bytes key,
