@@ -1,4 +1,5 @@
 /* rules_batch.c - many transfers under one signature. */
+#include <stddef.h>
 #include <string.h>
 
 #include "shared/base/check.h"
@@ -6,6 +7,7 @@
 #include "shared/ledger/tx.h"
 
 static_assert(LEDGER_TRANSFER_SIZE == ACCOUNT_ID_SIZE + AMOUNT_BYTES, "receiver and amount");
+static_assert(offsetof(struct ledger_account, id) == 0, "a transfer is a probe for its receiver");
 
 static void item_take(const uint8_t *item, struct account_id *out_to, struct amount *out_amount)
 {
@@ -43,10 +45,8 @@ static enum err items_credit(struct step *step, struct bytes items, size_t count
     for (size_t first = 0; first < count && err == ERR_OK; first += AHEAD) {
         const uint8_t *at = items.data + first * LEDGER_TRANSFER_SIZE;
         size_t some = count - first < AHEAD ? count - first : AHEAD;
-        struct ledger_account probe;
+        state_keys(STATE_ACCOUNT, at, LEDGER_TRANSFER_SIZE, some, keys);
         for (size_t i = 0; i < some; i++) {
-            memcpy(probe.id.bytes, at + i * LEDGER_TRANSFER_SIZE, ACCOUNT_ID_SIZE);
-            state_key(STATE_ACCOUNT, &probe, &keys[i]);
             state_prefetch(step->state, &keys[i]);
         }
         for (size_t i = 0; i < some; i++) {
@@ -56,12 +56,13 @@ static enum err items_credit(struct step *step, struct bytes items, size_t count
             found[i] = state_get_key(step->state, &keys[i]);
         }
         for (size_t i = 0; i < some && err == ERR_OK; i++) {
+            struct account_id to;
             struct amount amount;
-            item_take(at + i * LEDGER_TRANSFER_SIZE, &probe.id, &amount);
+            item_take(at + i * LEDGER_TRANSFER_SIZE, &to, &amount);
             if (found[i] == NULL) { /* an earlier transfer may have made it since */
                 found[i] = state_get_key(step->state, &keys[i]);
             }
-            err = step_credit(step, found[i], &probe.id, amount, "transfer");
+            err = step_credit(step, found[i], &to, amount, "transfer");
         }
     }
     return err;

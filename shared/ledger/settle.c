@@ -6,6 +6,7 @@
  *
  * Each receipt is split by itself, to the last unit; what a batch does to one account for one reason is
  * then posted as one leg that refers to the batch. legs.c derives any receipt's own legs again. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -370,14 +371,19 @@ static enum err share_set_apply(struct work *work, const struct share_set_view *
 static struct digest *receipts_prefetch(const struct work *work)
 {
     size_t count = work->batch->head.count;
+    struct digest *ids = malloc(count * sizeof *ids);
     struct digest *keys = malloc(count * sizeof *keys);
+    CHECK(ids != NULL);
     CHECK(keys != NULL);
     for (size_t i = 0; i < count; i++) {
-        struct ledger_receipt probe;
-        memcpy(probe.id.bytes, work->batch->sets[i].receipt.data, DIGEST_SIZE);
-        state_key(STATE_RECEIPT, &probe, &keys[i]);
+        memcpy(ids[i].bytes, work->batch->sets[i].receipt.data, DIGEST_SIZE);
+    }
+    static_assert(offsetof(struct ledger_receipt, id) == 0, "an id is a probe for its receipt");
+    state_keys(STATE_RECEIPT, ids, sizeof *ids, count, keys);
+    for (size_t i = 0; i < count; i++) {
         state_prefetch(work->step->state, &keys[i]);
     }
+    free(ids);
     return keys;
 }
 

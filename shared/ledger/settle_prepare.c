@@ -46,31 +46,42 @@ static enum err receipt_take(struct settle_batch *batch, struct bytes item, size
     return err;
 }
 
+static enum err item_take(struct settle_batch *batch, struct bytes item, size_t number)
+{
+    bool receipts = batch->sort == BATCH_RECEIPTS;
+    enum err err = receipts ? receipt_take(batch, item, number)
+                            : share_set_scan(item, &batch->sets[number], &batch->note);
+    return err ? note_wrap(&batch->note, err, "%s %zu of the batch",
+                           receipts ? "receipt" : "share set", number)
+               : ERR_OK;
+}
+
 /* Scans every item; the root of their bytes is what the signature is over. */
 static enum err items_take(struct settle_batch *batch, struct digest *out_root)
 {
-    struct merkle_tree tree = {0};
+    const size_t count = batch->head.count;
+    struct bytes rest = batch->head.items;
+    struct bytes *items = calloc(count, sizeof *items);
+    struct digest *leaves = calloc(count, sizeof *leaves);
     struct merkle_head head;
-    struct bytes items = batch->head.items;
-    struct bytes item;
-    for (size_t i = 0; batch_next(&items, &item); i++) {
-        struct digest leaf;
-        bool receipts = batch->sort == BATCH_RECEIPTS;
-        enum err err = receipts ? receipt_take(batch, item, i)
-                                : share_set_scan(item, &batch->sets[i], &batch->note);
-        if (err != ERR_OK) {
-            return note_wrap(&batch->note, err, "%s %zu of the batch",
-                             receipts ? "receipt" : "share set", i);
-        }
-        merkle_leaf(item.data, item.size, &leaf);
-        CHECK(merkle_tree_append(&tree, &leaf) == ERR_OK);
-        if (receipts) {
-            batch->receipts[i].id = leaf;
-        }
+    enum err err = ERR_OK;
+    CHECK(items != NULL);
+    CHECK(leaves != NULL);
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        CHECK(batch_next(&rest, &items[i]));
+        err = item_take(batch, items[i], i);
     }
-    merkle_tree_head(&tree, &head);
-    *out_root = head.root;
-    return ERR_OK;
+    if (err == ERR_OK) {
+        merkle_leaves(items, count, leaves);
+        merkle_head((struct merkle_leaves){leaves, count}, &head);
+        *out_root = head.root;
+    }
+    for (size_t i = 0; i < count && err == ERR_OK && batch->sort == BATCH_RECEIPTS; i++) {
+        batch->receipts[i].id = leaves[i];
+    }
+    free(items);
+    free(leaves);
+    return err;
 }
 
 static enum err batch_take(struct settle_batch *batch, const struct digest *chain_id)

@@ -46,13 +46,30 @@ static const struct digest *leaf_key(const void *item)
     return &((const struct leaf *)item)->key;
 }
 
+void state_keys(enum state_kind kind, const void *probes, size_t stride, size_t count,
+                struct digest *out_keys)
+{
+    enum { SIDE_BY_SIDE = 16, FIELDS_MAX = 256 };
+    const uint8_t prefix = (uint8_t)kind;
+    uint8_t fields[SIDE_BY_SIDE][FIELDS_MAX];
+    struct bytes messages[SIDE_BY_SIDE];
+    for (size_t done = 0; done < count; done += SIDE_BY_SIDE) {
+        size_t some = count - done < SIDE_BY_SIDE ? count - done : SIDE_BY_SIDE;
+        for (size_t i = 0; i < some; i++) {
+            struct record_encoder encoder;
+            encoder.size = 0;
+            record_encode(kind, true, (const uint8_t *)probes + (done + i) * stride, &encoder);
+            CHECK(encoder.size <= FIELDS_MAX);
+            memcpy(fields[i], encoder.data, encoder.size);
+            messages[i] = bytes_of(fields[i], encoder.size);
+        }
+        sha256_many(bytes_of(&prefix, 1), messages, some, out_keys + done);
+    }
+}
+
 void state_key(enum state_kind kind, const void *probe, struct digest *out_key)
 {
-    struct record_encoder encoder;
-    encoder.size = 0;
-    record_put_number(&encoder, (uint64_t)kind, 1);
-    record_encode(kind, true, probe, &encoder);
-    sha256(bytes_of(encoder.data, encoder.size), out_key);
+    state_keys(kind, probe, 0, 1, out_key);
 }
 
 struct state *state_create(void)
@@ -240,15 +257,15 @@ void state_root(struct state *state, struct digest *out_root)
 
 void state_leaf_hash(const struct digest *key, struct bytes fields, struct digest *out_hash)
 {
-    static const uint8_t LEAF = 0x00;
-    const struct bytes parts[3] = {bytes_of(&LEAF, 1), digest_bytes(key), fields};
+    static const uint8_t PREFIX = STATE_LEAF_PREFIX;
+    const struct bytes parts[3] = {bytes_of(&PREFIX, 1), digest_bytes(key), fields};
     sha256_parts(parts, 3, out_hash);
 }
 
 void state_branch_hash(uint16_t bit, const struct digest *left, const struct digest *right,
                        struct digest *out_hash)
 {
-    uint8_t data[3 + 2 * DIGEST_SIZE] = {0x01, (uint8_t)(bit >> 8), (uint8_t)bit};
+    uint8_t data[3 + 2 * DIGEST_SIZE] = {STATE_BRANCH_PREFIX, (uint8_t)(bit >> 8), (uint8_t)bit};
     memcpy(data + 3, left->bytes, DIGEST_SIZE);
     memcpy(data + 3 + DIGEST_SIZE, right->bytes, DIGEST_SIZE);
     sha256(bytes_of(data, sizeof data), out_hash);

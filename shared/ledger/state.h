@@ -114,6 +114,9 @@ const void *state_next(const struct state *state, enum state_kind kind, const vo
 void state_root(struct state *state, struct digest *out_root);
 void state_root_slow(const struct state *state, struct digest *out_root);
 
+/* What a leaf's and a branch's hash begin with, so that neither passes for the other. */
+enum { STATE_LEAF_PREFIX = 0x00, STATE_BRANCH_PREFIX = 0x01 };
+
 #define STATE_PATH_MAX (8 * DIGEST_SIZE) /* branches above a leaf: one per key bit */
 
 /* The way from the root to the leaf at which a search for a key ends. steps: root first; going left
@@ -130,6 +133,10 @@ struct state_path {
 
 /* The key of the record with the key fields of *probe, in table and trie. */
 void state_key(enum state_kind kind, const void *probe, struct digest *out_key);
+/* The same for `count` probes, `stride` bytes apart, side by side where the CPU can (sha256_many). Of a probe only its
+ * key fields are read: where those come first in the record, it may end behind them, and lie anywhere. */
+void state_keys(enum state_kind kind, const void *probes, size_t stride, size_t count,
+                struct digest *out_keys);
 /* For many records at once: derive the keys, have the table's slots fetched, then the records, then get. */
 void state_prefetch(const struct state *state, const struct digest *key);
 void state_prefetch_record(const struct state *state, enum state_kind kind,

@@ -7,23 +7,23 @@
 #include "shared/base/check.h"
 #include "shared/ledger/records.h"
 #include "shared/ledger/table.h"
+#include "shared/ledger/trie_hash.h"
 
 enum {
     KEY_BITS = 8 * DIGEST_SIZE,
     HEAD_BITS = 64,
     PARALLEL_MIN = 512,
     LEAF_FETCHED = 192, /* bytes of a record: an account's, and most others' */
-    WARM_MAX = 64       /* changes whose ways down are fetched from memory side by side */
+    WARM_MAX = 64, /* changes whose ways down are fetched from memory, and hashed, side by side */
+    TASK_PARTS = 8 /* updated by one task; those with few changes are hashed together */
 };
 
 struct trie_branch {
     uint64_t head; /* of some key below: its bits before `bit` are all theirs */
-    uint16_t bit;  /* the first in which the two sides differ; 0 is the key's first */
     struct trie_node child[2];
-    struct digest hash[2]; /* of the children */
+    uint16_t bit; /* the first in which the two sides differ; 0 is the key's first */
+    struct trie_label label;
 };
-
-static const struct trie_node NOTHING = {NULL, NULL};
 
 static bool is_nothing(struct trie_node node)
 {
@@ -85,6 +85,9 @@ struct span {
 /* The first bit in which two keys differ; KEY_BITS when they are the same. */
 static uint16_t differ(const struct digest *a, const struct digest *b)
 {
+    if (a == b) { /* most changes are of a leaf that is there */
+        return KEY_BITS;
+    }
     for (uint16_t i = 0; i < DIGEST_SIZE; i++) {
         unsigned bits = (unsigned)a->bytes[i] ^ b->bytes[i];
         if (bits != 0) {
@@ -156,78 +159,99 @@ static uint16_t leaves_at(struct trie_node node, struct span span)
     return first < own ? first : KEY_BITS;
 }
 
-/* Where a part's branches come from. */
+/* Where a part's branches come from, and where its changed nodes are listed. */
 struct room {
     struct slab *branches;
     struct memory *memory;
+    struct trie_hashes *hashes;
 };
+
+struct subtree {
+    struct trie_node node;
+    uint32_t listed;    /* in hashes, with nowhere to go yet; or TRIE_HASH_NONE: */
+    struct digest hash; /* this is it */
+};
+
+static const struct subtree EMPTY = {.listed = TRIE_HASH_NONE};
 
 /* Two sides and where they part. */
 struct fork {
     uint16_t bit;
     uint64_t head; /* of some key below */
-    struct trie_node child[2];
-    struct digest hash[2];
+    struct subtree side[2];
 };
 
-/* What is left of two sides: nothing, one of them, or a branch: the given one, or (NULL) a new one. */
-static struct trie_node join(struct room *room, struct trie_branch *branch, const struct fork *fork,
-                             struct digest *out_hash)
+static void hash_to(struct trie_hashes *hashes, const struct subtree *subtree,
+                    struct digest *out_hash)
 {
-    if (is_nothing(fork->child[0]) || is_nothing(fork->child[1])) {
-        unsigned side = is_nothing(fork->child[0]) ? 1 : 0;
-        *out_hash = fork->hash[side];
+    if (subtree->listed == TRIE_HASH_NONE) {
+        *out_hash = subtree->hash;
+    } else {
+        trie_hashes_to(hashes, subtree->listed, out_hash);
+    }
+}
+
+/* What is left of two sides: nothing, one of them, or a branch: the given one, or (NULL) a new one. */
+static struct subtree join(struct room *room, struct trie_branch *branch, const struct fork *fork)
+{
+    const struct subtree *side = fork->side;
+    if (is_nothing(side[0].node) || is_nothing(side[1].node)) {
         if (branch != NULL) {
             slab_give(room->branches, branch, sizeof *branch);
         }
-        return fork->child[side];
+        return side[is_nothing(side[0].node) ? 1 : 0];
     }
     if (branch == NULL) {
         branch = slab_take(room->branches, room->memory, sizeof *branch);
     }
-    branch->bit = fork->bit;
     branch->head = fork->head;
-    memcpy(branch->child, fork->child, sizeof branch->child);
-    memcpy(branch->hash, fork->hash, sizeof branch->hash);
-    state_branch_hash(branch->bit, &branch->hash[0], &branch->hash[1], out_hash);
-    return (struct trie_node){NULL, branch};
+    branch->bit = fork->bit;
+    branch->label.bit[0] = (uint8_t)(fork->bit >> 8);
+    branch->label.bit[1] = (uint8_t)fork->bit;
+    for (unsigned i = 0; i < 2; i++) {
+        branch->child[i] = side[i].node;
+        hash_to(room->hashes, &side[i], &branch->label.hash[i]);
+    }
+    return (struct subtree){
+        {NULL, branch},
+        trie_hashes_branch(room->hashes, &branch->label, side[0].listed, side[1].listed),
+        {{0}}};
 }
 
 /* All changes are of one key: the live one, if any, stands now. */
-static struct trie_node stand(struct span span, struct digest *out_hash)
+static struct subtree stand(struct room *room, struct span span)
 {
     for (size_t i = 0; i < span.count; i++) {
         if (!span.items[i].leaf->dead) {
-            trie_leaf_hash(span.items[i].leaf, out_hash);
-            return (struct trie_node){span.items[i].leaf, NULL};
+            struct leaf *leaf = span.items[i].leaf;
+            return (struct subtree){{leaf, NULL}, trie_hashes_leaf(room->hashes, leaf), {{0}}};
         }
     }
-    return NOTHING;
+    return EMPTY;
 }
 
 /* A subtree of new leaves alone. */
-static struct trie_node build(struct room *room, struct span span, /* NOLINT(misc-no-recursion) */
-                              struct digest *out_hash)
+static struct subtree build(struct room *room, struct span span) /* NOLINT(misc-no-recursion) */
 {
     if (span.count == 0) {
-        return NOTHING;
+        return EMPTY;
     }
     uint16_t bit = differ_change(&span.items[0], &span.items[span.count - 1]);
     if (bit == KEY_BITS) {
-        return stand(span, out_hash);
+        return stand(room, span);
     }
     struct fork fork = {.bit = bit, .head = span.items[0].head};
     size_t split = split_at(span, bit);
-    fork.child[0] = build(room, side_of(span, split, 0), &fork.hash[0]);
-    fork.child[1] = build(room, side_of(span, split, 1), &fork.hash[1]);
-    return join(room, NULL, &fork, out_hash);
+    fork.side[0] = build(room, side_of(span, split, 0));
+    fork.side[1] = build(room, side_of(span, split, 1));
+    return join(room, NULL, &fork);
 }
 
 /* Fetches what an update of this subtree will read. In a large trie each step of a way down is a miss, and
  * each must wait for the one before; but the ways of different changes need not wait for each other. */
 static void warm(struct trie_node top, struct span span)
 {
-    const struct trie_branch *at[WARM_MAX];
+    const struct trie_branch *at[WARM_MAX] = {NULL};
     for (size_t i = 0; i < span.count; i++) {
         const struct leaf *leaf = span.items[i].leaf;
         at[i] = top.branch;
@@ -245,45 +269,58 @@ static void warm(struct trie_node top, struct span span)
     }
 }
 
-/* Node with the changes made. *hash: node's so far; becomes the result's. */
-static struct trie_node update(struct room *room, /* NOLINT(misc-no-recursion) */
-                               struct trie_node node, struct span span, struct digest *hash)
+static struct subtree update(struct room *room, struct subtree before, struct span span);
+
+/* As update, for few changes: their ways are fetched before, and hashed while they are at hand. */
+static struct subtree update_few(struct room *room, /* NOLINT(misc-no-recursion) */
+                                 struct subtree before, struct span span)
+{
+    const uint32_t first = room->hashes->count;
+    warm(before.node, span);
+    struct subtree after = update(room, before, span);
+    struct digest hash;
+    hash_to(room->hashes, &after, &hash);
+    trie_hashes_run(room->hashes, first);
+    return (struct subtree){after.node, TRIE_HASH_NONE, hash};
+}
+
+/* With the changes made, and listed what is to be hashed anew. before: nothing of it is listed. */
+static struct subtree update(struct room *room, /* NOLINT(misc-no-recursion) */
+                             struct subtree before, struct span span)
 {
     if (span.count == 0) {
-        return node;
+        return before;
     }
-    if (is_nothing(node)) {
-        return build(room, span, hash);
+    if (is_nothing(before.node)) {
+        return build(room, span);
     }
-    uint16_t bit = leaves_at(node, span);
-    if (bit == KEY_BITS && node.leaf != NULL) {
-        return stand(span, hash);
+    uint16_t bit = leaves_at(before.node, span);
+    if (bit == KEY_BITS && before.node.leaf != NULL) {
+        return stand(room, span);
     }
     struct fork fork;
     if (bit == KEY_BITS) { /* all changes are below */
-        struct trie_branch *branch = node.branch;
+        struct trie_branch *branch = before.node.branch;
         size_t split = split_at(span, branch->bit);
         fork.bit = branch->bit;
         fork.head = branch->head;
         for (unsigned side = 0; side < 2; side++) {
             struct span changes = side_of(span, split, side);
-            fork.hash[side] = branch->hash[side];
-            if (span.count > WARM_MAX && changes.count <= WARM_MAX) {
-                warm(branch->child[side], changes);
-            }
-            fork.child[side] = update(room, branch->child[side], changes, &fork.hash[side]);
+            const struct subtree below = {branch->child[side], TRIE_HASH_NONE,
+                                          branch->label.hash[side]};
+            bool few = span.count > WARM_MAX && changes.count <= WARM_MAX;
+            fork.side[side] = few ? update_few(room, below, changes) : update(room, below, changes);
         }
-        return join(room, branch, &fork, hash);
+        return join(room, branch, &fork);
     }
-    const struct digest *key = &leaf_below(node)->key; /* rare: a new leaf beside this subtree */
+    const struct digest *key = &leaf_below(before.node)->key; /* rare: a new leaf beside it */
     unsigned here = trie_bit(key, bit);
     size_t split = split_at(span, bit);
     fork.bit = bit;
     fork.head = table_head(key);
-    fork.hash[here] = *hash;
-    fork.child[here] = update(room, node, side_of(span, split, here), &fork.hash[here]);
-    fork.child[!here] = build(room, side_of(span, split, !here), &fork.hash[!here]);
-    return join(room, NULL, &fork, hash);
+    fork.side[here] = update(room, before, side_of(span, split, here));
+    fork.side[!here] = build(room, side_of(span, split, !here));
+    return join(room, NULL, &fork);
 }
 
 /* ---- parts -------------------------------------------------------------------------------------- */
@@ -305,25 +342,41 @@ static int change_order(const void *a, const void *b)
     return digest_compare(&left->leaf->key, &right->leaf->key);
 }
 
-static void part_update(void *argument, uint32_t part)
+static void part_update(struct work *work, uint32_t part, struct trie_hashes *hashes)
 {
-    struct work *work = argument;
+    struct trie *trie = work->trie;
     struct trie_change *items = work->sorted + work->begin[part];
-    size_t count = work->begin[part + 1] - work->begin[part];
-    qsort(items, count, sizeof *items, change_order);
-    if (count <= WARM_MAX) {
-        warm(work->trie->parts[part], (struct span){items, count});
+    const struct span span = {items, work->begin[part + 1] - work->begin[part]};
+    if (span.count == 0) {
+        return;
     }
-    struct room room = {&work->trie->branches[part], work->trie->memory};
-    work->trie->parts[part] = update(&room, work->trie->parts[part], (struct span){items, count},
-                                     &work->trie->hashes[part]);
-    for (size_t i = 0; i < count; i++) {
+    qsort(items, span.count, sizeof *items, change_order);
+    if (span.count <= WARM_MAX) {
+        warm(trie->parts[part], span);
+    }
+    struct room room = {&trie->branches[part], trie->memory, hashes};
+    const struct subtree before = {trie->parts[part], TRIE_HASH_NONE, trie->hashes[part]};
+    const struct subtree after = update(&room, before, span);
+    trie->parts[part] = after.node;
+    hash_to(hashes, &after, &trie->hashes[part]);
+    for (size_t i = 0; i < span.count; i++) {
         if (items[i].leaf->dead) {
             items[work->dead[part]++] = items[i];
         } else {
             items[i].leaf->changed = false;
         }
     }
+}
+
+static void parts_update(void *argument, uint32_t task)
+{
+    struct work *work = argument;
+    struct trie_hashes hashes = {.count = 0};
+    for (uint32_t part = task * TASK_PARTS; part < (task + 1) * TASK_PARTS; part++) {
+        part_update(work, part, &hashes);
+    }
+    trie_hashes_run(&hashes, 0);
+    trie_hashes_deinit(&hashes);
 }
 
 static void changes_apply(struct trie *trie)
@@ -344,7 +397,7 @@ static void changes_apply(struct trie *trie)
     }
     const struct parallel *parallel =
         trie->change_count >= PARALLEL_MIN ? trie->parallel : &parallel_serial;
-    parallel->run(parallel->context, TRIE_PARTS, part_update, &work);
+    parallel->run(parallel->context, TRIE_PARTS / TASK_PARTS, parts_update, &work);
     for (size_t i = 0; i < TRIE_PARTS; i++) {
         for (size_t k = 0; k < work.dead[i]; k++) {
             trie_leaf_free(trie, work.sorted[work.begin[i] + k].leaf);
@@ -414,7 +467,7 @@ const struct leaf *trie_path(const struct trie *trie, const struct digest *key,
     struct trie_node node = trie->parts[first];
     while (node.branch != NULL) {
         unsigned side = trie_bit(key, node.branch->bit);
-        step_add(out_path, node.branch->bit, &node.branch->hash[!side]);
+        step_add(out_path, node.branch->bit, &node.branch->label.hash[!side]);
         node = node.branch->child[side];
     }
     return node.leaf;

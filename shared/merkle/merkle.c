@@ -9,6 +9,12 @@
 
 static_assert(MERKLE_LEAF_MAX >> MERKLE_PATH_MAX == 1, "the deepest proof fits path[]");
 
+enum {
+    SIDE_BY_SIDE = 64, /* nodes given to sha256_many at a time */
+    CHUNK_LEVEL = 6,   /* merkle_head does as many leaves at once */
+    CHUNK = 1 << CHUNK_LEVEL
+};
+
 /* Without distinct prefixes an inner node could be replayed as a leaf (RFC 6962 section 2.1). */
 static const uint8_t LEAF_PREFIX = 0x00;
 static const uint8_t NODE_PREFIX = 0x01;
@@ -33,6 +39,29 @@ void merkle_leaf(const void *data, size_t data_size, struct digest *out_leaf)
     hash_two(LEAF_PREFIX, data, data_size, NULL, 0, out_leaf);
 }
 
+void merkle_leaves(const struct bytes *records, size_t count, struct digest *out_leaves)
+{
+    sha256_many(bytes_of(&LEAF_PREFIX, 1), records, count, out_leaves);
+}
+
+void merkle_perfect(struct digest *leaves, uint32_t level, struct digest *out_root)
+{
+    CHECK(level <= MERKLE_PATH_MAX);
+    for (uint64_t count = (UINT64_C(1) << level) / 2; count > 0; count /= 2) {
+        for (uint64_t done = 0; done < count; done += SIDE_BY_SIDE) {
+            uint64_t some = count - done < SIDE_BY_SIDE ? count - done : SIDE_BY_SIDE;
+            struct bytes pairs[SIDE_BY_SIDE];
+            struct digest nodes[SIDE_BY_SIDE];
+            for (uint64_t i = 0; i < some; i++) {
+                pairs[i] = bytes_of(&leaves[2 * (done + i)], 2 * sizeof *leaves);
+            }
+            sha256_many(bytes_of(&NODE_PREFIX, 1), pairs, some, nodes);
+            memcpy(leaves + done, nodes, some * sizeof *nodes);
+        }
+    }
+    *out_root = leaves[0];
+}
+
 /* A binary counter of perfect subtrees: after leaf i the edge holds one root per 1-bit of i + 1,
  * largest subtree first; each 1-bit of i carries, joining two subtrees of equal size. A subtree of 2^level
  * leaves counts as one, where no smaller subtree is on the edge. */
@@ -54,8 +83,16 @@ void merkle_head(struct merkle_leaves leaves, struct merkle_head *out_head)
     CHECK(out_head != NULL);
 
     struct merkle_tree tree = {.leaf_count = 0};
-    for (uint64_t i = 0; i < leaves.count; i++) {
-        append(&tree, 0, &leaves.items[i]);
+    uint64_t done = 0;
+    for (; leaves.count - done >= CHUNK; done += CHUNK) {
+        struct digest chunk[CHUNK];
+        struct digest root;
+        memcpy(chunk, leaves.items + done, sizeof chunk);
+        merkle_perfect(chunk, CHUNK_LEVEL, &root);
+        append(&tree, CHUNK_LEVEL, &root);
+    }
+    for (; done < leaves.count; done++) {
+        append(&tree, 0, &leaves.items[done]);
     }
     merkle_tree_head(&tree, out_head);
 }

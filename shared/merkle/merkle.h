@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/base/bytes.h"
 #include "shared/base/digest.h"
 #include "shared/base/err.h"
 
@@ -53,8 +54,14 @@ struct merkle_consistency {
 /* Hashes one record: SHA-256(0x00 || data). data may be NULL only when data_size (bytes) is 0. */
 void merkle_leaf(const void *data, size_t data_size, struct digest *out_leaf);
 
+/* merkle_leaf of each of `count` records, several side by side where the CPU can (sha256_many). */
+void merkle_leaves(const struct bytes *records, size_t count, struct digest *out_leaves);
+
 /* Hashes two subtrees into the one over them: SHA-256(0x01 || left || right). out may alias either. */
 void merkle_node(const struct digest *left, const struct digest *right, struct digest *out);
+
+/* The root over 2^level leaves, which are overwritten: the levels above them, each side by side. */
+void merkle_perfect(struct digest *leaves, uint32_t level, struct digest *out_root);
 
 /* Computes a tree's head; an empty tree has root SHA-256(""). Costs count - 1 hashes. */
 void merkle_head(struct merkle_leaves leaves, struct merkle_head *out_head);

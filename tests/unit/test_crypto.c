@@ -9,6 +9,7 @@
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
 #include "tests/harness/folder.h"
+#include "tests/harness/seed.h"
 
 static struct note note;
 
@@ -46,6 +47,39 @@ START_TEST(test_sha256_vectors)
     hmac_sha256(bytes_of(key, sizeof key),
                 bytes_of_text("Test Using Larger Than Block-Size Key - Hash Key First"), &digest);
     check_digest(&digest, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+END_TEST
+
+enum { MANY = 100, LONG = 3000 };
+
+/* Sizes around a block's and a lane's ends, and any number of them: each as if it were alone. */
+START_TEST(test_sha256_many)
+{
+    static const size_t around[] = {0, 55, 64, 119, 128, 1015, 1024, LONG - 8};
+    static uint8_t text[LONG];
+    struct bytes messages[MANY];
+    struct digest found[MANY + 1];
+    struct digest alone;
+    for (size_t i = 0; i < sizeof text; i++) {
+        text[i] = (uint8_t)test_rand();
+    }
+    for (int round = 0; round < 300; round++) {
+        const size_t count = round < MANY ? (size_t)round : test_rand() % MANY;
+        const struct bytes prefix = bytes_of(text, test_rand() % 3 == 0 ? 66 : test_rand() % 2);
+        for (size_t i = 0; i < count; i++) {
+            size_t size = round % 3 == 0 ? 66 : around[test_rand() % 8] + test_rand() % 8;
+            messages[i] = bytes_of(size == 0 ? NULL : text + LONG - size, size);
+        }
+        memset(&found[count], 0x5e, sizeof found[count]);
+        sha256_many(prefix, messages, count, found);
+        for (size_t i = 0; i < count; i++) {
+            const struct bytes parts[2] = {prefix, messages[i]};
+            sha256_parts(parts, 2, &alone);
+            ck_assert_mem_eq(&found[i], &alone, sizeof alone);
+        }
+        memset(&alone, 0x5e, sizeof alone);
+        ck_assert_mem_eq(&found[count], &alone, sizeof alone);
+    }
 }
 END_TEST
 
@@ -350,6 +384,7 @@ int main(void)
     TCase *rules = tcase_create("rules");
     tcase_set_timeout(rules, 60);
     tcase_add_test(rules, test_sha256_vectors);
+    tcase_add_test(rules, test_sha256_many);
     tcase_add_test(rules, test_ed25519_vectors);
     tcase_add_test(rules, test_key_files);
     tcase_add_test(rules, test_sealed_boxes_and_salts);

@@ -396,15 +396,18 @@ START_TEST(shares_have_one_encoding_and_one_meaning)
 {
     enum { HALF = LEDGER_SHARE_TOTAL / 2 };
     static const struct raw_set SETS[] = {
-        {.shares = {{1, HALF, HALF, 0}, {2, HALF, 1, HALF - 1}}, .accepted = true},
-        {.shares = {{1, HALF, HALF, 0}, {2, 1, 1, 0}}, .unearned = HALF - 1, .accepted = true},
-        {.shares = {{1, HALF, HALF, 0}, {1, HALF, HALF, 0}}}, /* one account twice */
-        {.shares = {{2, HALF, HALF, 0}, {1, HALF, HALF, 0}}},
-        {.shares = {{1, 2 * HALF, 2 * HALF, 0}, {2, 0, 0, 0}}}, /* a share of nothing */
-        {.shares = {{1, HALF, HALF, 0, true}, {2, HALF, HALF, 0}}},
-        {.shares = {{1, HALF, HALF, 0}, {2, HALF, HALF, 0}}, .zeros = true},
-        {.shares = {{1, HALF, HALF - 1, 0}, {2, HALF, HALF, 0}}},
-        {.shares = {{1, HALF, HALF, 0}, {2, HALF, HALF, 0}}, .unearned = 1},
+        {.shares = {{1, HALF, HALF, 0, false}, {2, HALF, 1, HALF - 1, false}}, .accepted = true},
+        {.shares = {{1, HALF, HALF, 0, false}, {2, 1, 1, 0, false}},
+         .unearned = HALF - 1,
+         .accepted = true},
+        {.shares = {{1, HALF, HALF, 0, false}, {1, HALF, HALF, 0, false}}}, /* one account twice */
+        {.shares = {{2, HALF, HALF, 0, false}, {1, HALF, HALF, 0, false}}},
+        {.shares = {{1, 2 * HALF, 2 * HALF, 0, false},
+                    {2, 0, 0, 0, false}}}, /* a share of nothing */
+        {.shares = {{1, HALF, HALF, 0, true}, {2, HALF, HALF, 0, false}}},
+        {.shares = {{1, HALF, HALF, 0, false}, {2, HALF, HALF, 0, false}}, .zeros = true},
+        {.shares = {{1, HALF, HALF - 1, 0, false}, {2, HALF, HALF, 0, false}}},
+        {.shares = {{1, HALF, HALF, 0, false}, {2, HALF, HALF, 0, false}}, .unearned = 1},
     };
     struct buf bytes;
     buf_init(&bytes, 1024);

@@ -118,6 +118,29 @@ START_TEST(test_every_size_matches_model_and_every_proof_verifies)
 }
 END_TEST
 
+START_TEST(test_leaves_and_perfect_trees_side_by_side)
+{
+    struct bytes records[LEAF_COUNT];
+    struct digest found[LEAF_COUNT];
+    uint32_t number[LEAF_COUNT];
+    struct merkle_leaves leaves = leaves_make(LEAF_COUNT);
+    for (uint32_t i = 0; i < LEAF_COUNT; i++) {
+        number[i] = i;
+        records[i] = bytes_of(&number[i], sizeof number[i]);
+    }
+    merkle_leaves(records, LEAF_COUNT, found);
+    ck_assert_mem_eq(found, leaf_hash, sizeof found);
+    for (uint32_t level = 0; 1U << level <= LEAF_COUNT; level++) {
+        struct digest root;
+        leaves.count = UINT64_C(1) << level;
+        struct digest expected = model_root(leaves);
+        memcpy(found, leaf_hash, sizeof found);
+        merkle_perfect(found, level, &root);
+        ck_assert_mem_eq(&root, &expected, sizeof root);
+    }
+}
+END_TEST
+
 /* One flipped bit in root, path or index, or one hash more or less: never valid. */
 START_TEST(test_damaged_proof_never_verifies)
 {
@@ -305,6 +328,7 @@ int main(void)
     TCase *rules = tcase_create("rules");
     tcase_add_test(rules, test_published_vectors);
     tcase_add_test(rules, test_every_size_matches_model_and_every_proof_verifies);
+    tcase_add_test(rules, test_leaves_and_perfect_trees_side_by_side);
     tcase_add_test(rules, test_damaged_proof_never_verifies);
     tcase_add_test(rules, test_subtrees_make_the_same_tree);
     tcase_add_test(rules, test_bounds);
