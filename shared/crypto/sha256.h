@@ -22,6 +22,8 @@ void sha256_parts(const struct bytes *parts, size_t count, struct digest *out_di
  * messages at a time, and so faster than one by one (sha256_many.c); the digests are the same everywhere. out_digests overlaps nothing. */
 void sha256_many(struct bytes prefix, const struct bytes *messages, size_t count,
                  struct digest *out_digests);
+/* How many at a time on this machine: 1, or 16 where the CPU can and gives the right digests. */
+unsigned sha256_many_lanes(void);
 
 /* Incremental: create, update any number of times, final (which starts over), destroy. */
 struct sha256;

@@ -221,19 +221,25 @@ static void lanes_try(void)
     usable = memcmp(expected, found, sizeof found) == 0;
 }
 
+unsigned sha256_many_lanes(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    CHECK(pthread_once(&once, lanes_try) == 0);
+    return usable ? LANES : 1;
+}
+
 void sha256_many(struct bytes prefix, const struct bytes *messages, size_t count,
                  struct digest *out_digests)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     enum { SIZE_MAX_LANE = BLOCKS_MAX * BLOCK_SIZE - TAIL_MIN };
-    CHECK(pthread_once(&once, lanes_try) == 0);
+    const bool side = sha256_many_lanes() == LANES;
     for (size_t done = 0; done < count;) {
         size_t some = 0;
         while (some < LANES && done + some < count && prefix.size <= SIZE_MAX_LANE &&
                messages[done + some].size <= SIZE_MAX_LANE - prefix.size) {
             some++;
         }
-        if (some >= LANES_MIN && usable) {
+        if (some >= LANES_MIN && side) {
             side_by_side(prefix, messages + done, some, out_digests + done);
         } else { /* with the long one that ended the row, if one did */
             some += some < LANES && done + some < count ? 1 : 0;
@@ -244,6 +250,11 @@ void sha256_many(struct bytes prefix, const struct bytes *messages, size_t count
 }
 
 #else
+
+unsigned sha256_many_lanes(void)
+{
+    return 1;
+}
 
 void sha256_many(struct bytes prefix, const struct bytes *messages, size_t count,
                  struct digest *out_digests)
