@@ -10,6 +10,7 @@
 #include "shared/crypto/sha256.h"
 #include "shared/ledger/rows.h"
 #include "shared/merkle/merkle.h"
+#include "tests/harness/ledger_tape.h"
 
 static const struct {
     const char *name, *amount, *category;
@@ -105,11 +106,13 @@ struct world *world_create_with(uint64_t time_ms, uint32_t deadline_blocks, bool
     world_genesis(world);
     enum err err = ledger_create(buf_bytes(&world->genesis), &world->ledger, &world->note);
     CHECK(err == ERR_OK);
+    world->tape = tape_create(buf_bytes(&world->genesis));
     return world;
 }
 
 void world_destroy(struct world *world)
 {
+    tape_destroy(world->tape);
     ledger_destroy(world->ledger);
     ledger_effects_deinit(&world->effects);
     key_pair_destroy(world->sequencer);
@@ -138,6 +141,8 @@ void world_mark(const struct world *world, struct world_mark *out)
 
 void world_return(struct world *world, const struct world_mark *mark)
 {
+    tape_destroy(world->tape); /* it tells one history, from its beginning */
+    world->tape = NULL;
     ledger_destroy(world->ledger);
     CHECK(ledger_restore(buf_bytes(&world->genesis), buf_bytes(&mark->snapshot), &world->ledger,
                          &world->note) == ERR_OK);
@@ -174,6 +179,7 @@ struct digest world_blob(struct world *world, struct bytes bytes)
     buf_init(&world->blobs[i], LEDGER_BATCH_BLOB_MAX);
     CHECK(buf_append_bytes(&world->blobs[i], bytes) == ERR_OK);
     sha256(bytes, &world->blob_names[i]);
+    tape_blob(world->tape, bytes);
     return world->blob_names[i];
 }
 
@@ -196,6 +202,7 @@ static enum err apply_entry(struct world *world, struct buf *entry)
     world->note = (struct note){{0}};
     enum err err =
         ledger_apply(world->ledger, buf_bytes(entry), &blobs, &world->effects, &world->note);
+    tape_entry(world->tape, world->ledger, buf_bytes(entry), err);
     if (err == ERR_OK) {
         CHECK(world->entry_count < WORLD_ENTRIES_MAX);
         world->entries[world->entry_count++] = *entry;

@@ -55,8 +55,9 @@ struct world {
     size_t entry_count;
     struct digest grant;
     struct digest job;
-    const char *adapter; /* that receipts are of; "adapter" */
-    struct digest files; /* one blob that stands for adapter and index */
+    const char *adapter;     /* that receipts are of; "adapter" */
+    struct world_tape *tape; /* NULL: this history is not written down */
+    struct digest files;     /* one blob that stands for adapter and index */
 };
 
 struct world *world_create(void); /* at WORLD_TIME_MS */
