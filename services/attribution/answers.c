@@ -19,16 +19,12 @@ static enum engine_outcome park(struct engine *engine, const struct digest *key,
     return ENGINE_PARKED;
 }
 
-static enum err attribute(struct engine *engine, const struct attribution_answer *answer,
-                          struct note *note)
+/* Appends an answer's ShareSet and evidence; result: deinit it. */
+static enum err judge_answer(struct engine *engine, const struct attribution_answer *answer,
+                             struct attrib_result *result, struct buf *set, struct buf *evidence,
+                             struct note *note)
 {
     const struct lineage_judge *judge = NULL;
-    struct attrib_result result = {.share_count = 0};
-    struct buf set;
-    struct buf evidence;
-    uint64_t started = clock_mono_ms();
-    buf_init(&set, LINEAGE_SHARE_SET_MAX);
-    buf_init(&evidence, ATTRIBUTION_EVIDENCE_MAX);
     enum err err = engine_judge_get(engine, answer->receipt->adapter, &judge, note);
     if (err == ERR_OK &&
         !bytes_equal(bytes_of(answer->receipt->profile.data, answer->receipt->profile.len),
@@ -37,11 +33,27 @@ static enum err attribute(struct engine *engine, const struct attribution_answer
     }
     if (err == ERR_OK) {
         err = lineage_shares(judge, &answer->receipt_id, answer->message->opening,
-                             pool_parallel(engine->pool), &result, &set, note);
+                             pool_parallel(engine->pool), result, set, note);
     }
     if (err == ERR_OK) {
-        err = attribution_evidence(judge, answer, &result, buf_bytes(&set), &evidence, note);
+        err = attribution_evidence(judge, answer, result, buf_bytes(set), evidence, note);
     }
+    return err;
+}
+
+/* The shares of an answer, worked out and kept. Where the judging cannot go well it is parked; whatever keeps the
+ * result from our disk passes. */
+static enum engine_outcome attribute(struct engine *engine, const struct attribution_answer *answer,
+                                     struct note *note)
+{
+    struct attrib_result result = {.share_count = 0};
+    struct buf set;
+    struct buf evidence;
+    uint64_t started = clock_mono_ms();
+    buf_init(&set, LINEAGE_SHARE_SET_MAX);
+    buf_init(&evidence, ATTRIBUTION_EVIDENCE_MAX);
+    enum err err = judge_answer(engine, answer, &result, &set, &evidence, note);
+    bool hopeless = attribution_hopeless(err);
     if (err == ERR_OK) {
         err = attribution_store_answer(engine->options.store, &answer->receipt_id,
                                        buf_bytes(&evidence), buf_bytes(&set), note);
@@ -57,7 +69,10 @@ static enum err attribute(struct engine *engine, const struct attribution_answer
     attrib_result_deinit(&result);
     buf_deinit(&set);
     buf_deinit(&evidence);
-    return err;
+    if (hopeless) {
+        return park(engine, &answer->receipt_id, note);
+    }
+    return err == ERR_OK ? ENGINE_DONE : ENGINE_LATER;
 }
 
 enum engine_outcome engine_answer(struct engine *engine, struct bytes data, struct note *note)
@@ -76,13 +91,10 @@ enum engine_outcome engine_answer(struct engine *engine, struct bytes data, stru
     bool charge = answer.receipt->kind == OPENLEDGER__V1__RECEIPT_KIND__RECEIPT_KIND_CHARGE;
     enum engine_outcome outcome = ENGINE_DONE;
     err = attribution_store_known(engine->options.store, &answer.receipt_id, &known, note);
-    if (err == ERR_OK && !known && charge) {
-        err = attribute(engine, &answer, note);
-    }
-    if (err == ERR_INVALID || err == ERR_RANGE || err == ERR_CONFLICT) {
-        outcome = park(engine, &answer.receipt_id, note);
-    } else if (err != ERR_OK) {
+    if (err != ERR_OK) {
         outcome = ENGINE_LATER;
+    } else if (!known && charge) {
+        outcome = attribute(engine, &answer, note);
     }
     attribution_answer_deinit(&answer);
     return outcome;

@@ -204,7 +204,7 @@ static enum err build(struct engine *engine, const struct lineage_adapter *origi
     return ERR_OK;
 }
 
-/* Loads the published index; where its blob is missing it is built again, to the same bytes. */
+/* Loads the published index; where its blob is missing or damaged it is built again, to the same bytes, and put back. */
 static enum err load_index(struct engine *engine, const struct lineage_adapter *origin,
                            const struct lm_adapter *adapter, struct attrib_index **out,
                            struct note *note)
@@ -215,14 +215,18 @@ static enum err load_index(struct engine *engine, const struct lineage_adapter *
     enum err err = blob_get(service_blobs(engine->options.service), &origin->index, &bytes, note);
     if (err == ERR_OK) {
         err = attrib_index_load(buf_bytes(&bytes), out, note);
-    } else if (err == ERR_NOT_FOUND) {
-        buf_clear(&bytes);
+    } else if (err == ERR_NOT_FOUND || err == ERR_CORRUPT) {
         err = build(engine, origin, adapter, out, &digest, &bytes, note);
         if (err == ERR_OK && !digest_equal(&digest, &origin->index)) {
-            attrib_index_destroy(*out);
-            *out = NULL;
             err = note_set(note, ERR_INVALID, "the published index of %s is not its index",
                            origin->name);
+        }
+        err = err ? err
+                  : blob_put(service_blobs(engine->options.service), buf_bytes(&bytes), &digest,
+                             note);
+        if (err != ERR_OK) {
+            attrib_index_destroy(*out);
+            *out = NULL;
         }
     }
     buf_deinit(&bytes);

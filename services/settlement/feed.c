@@ -87,7 +87,7 @@ static enum service_verdict park(struct desk *desk, const struct digest *batch, 
 static bool is_ours(enum err err)
 {
     return err == ERR_UNAVAILABLE || err == ERR_NO_MEMORY || err == ERR_IO || err == ERR_TIMEOUT ||
-           err == ERR_NOT_FOUND;
+           err == ERR_NOT_FOUND || err == ERR_FULL || err == ERR_CORRUPT;
 }
 
 /* ---- receipts ----------------------------------------------------------------------------------- */

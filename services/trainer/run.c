@@ -328,7 +328,8 @@ uint32_t runner_delay_ms(enum err err, uint64_t deliveries)
     bool blob = err == ERR_NOT_FOUND && deliveries < RUNNER_ATTEMPTS_MAX;
     bool later = blob || err == ERR_UNAVAILABLE || err == ERR_TIMEOUT || err == ERR_CANCELLED ||
                  err == ERR_NO_MEMORY || err == ERR_CONFLICT;
-    return err == ERR_FULL || err == ERR_IO ? RUNNER_DISK_MS : later ? RUNNER_RETRY_MS : 0;
+    bool disk = err == ERR_FULL || err == ERR_IO || err == ERR_CORRUPT;
+    return disk ? RUNNER_DISK_MS : later ? RUNNER_RETRY_MS : 0;
 }
 
 /* Ends a job, or puts it off: returns for how long, 0: it is done with. */

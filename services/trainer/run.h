@@ -22,7 +22,8 @@ MUST_USE enum err runner_create(const struct jobs_options *options, struct runne
 void runner_destroy(struct runner *runner);
 
 /* How long a job that came to this error waits before it is looked at again: 0: never, it fails for good.
- * deliveries: how often the queue gave it, from 1. */
+ * ERR_CORRUPT is never the job's fault: what contradicts the ledger is ERR_INVALID, and what a disk has damaged was right
+ * once and can be put again (blob_mend). deliveries: how often the queue gave it, from 1. */
 uint32_t runner_delay_ms(enum err err, uint64_t deliveries);
 
 /* Is this the job in hand? Any thread. */

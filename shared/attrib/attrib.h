@@ -118,8 +118,8 @@ struct attrib_question {
 /* What both witnesses say about one answer, before it becomes money. */
 struct attrib_measure;
 
-/* ERR_CONFLICT: index, model and adapter do not belong together. ERR_RANGE: a token >= vocab, an
- * empty prompt or answer, too many tokens. ERR_INVALID: a non-finite number. */
+/* ERR_INVALID: index, model and adapter do not belong together, or a non-finite number. ERR_RANGE: a
+ * token >= vocab, an empty prompt or answer, too many tokens. */
 MUST_USE enum err attrib_measure_create(const struct attrib_index *index,
                                         const struct lm_model *model,
                                         const struct lm_adapter *adapter,

@@ -173,11 +173,11 @@ enum err attrib_measure_create(const struct attrib_index *index, const struct lm
     struct digest digest;
     lm_model_digest(model, &digest);
     if (!digest_equal(&digest, &index->model)) {
-        return note_set(note, ERR_CONFLICT, "index was built for another base model");
+        return note_set(note, ERR_INVALID, "index was built for another base model");
     }
     lm_adapter_digest(adapter, &digest);
     if (!digest_equal(&digest, &index->adapter)) {
-        return note_set(note, ERR_CONFLICT, "index was built for another adapter");
+        return note_set(note, ERR_INVALID, "index was built for another adapter");
     }
     struct joined joined = {0};
     enum err err = join(question, lm_model_config(model), &joined, note);

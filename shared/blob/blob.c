@@ -1,5 +1,9 @@
 /* blob.c - see blob.h. A temporary file, synced, then renamed to its digest: a name that exists has
- * all its bytes, and two writers of one object only replace it by itself. */
+ * all its bytes, and two writers of one object only replace it by itself.
+ *
+ * A damaged object is renamed too, without a lock: between our look and the rename somebody may have put it anew, and
+ * then it is the good one that we set aside. So whoever finds the name free looks at what was set aside, and gives
+ * it back when it is the object after all. */
 #include "shared/blob/blob.h"
 
 #include <stdlib.h>
@@ -25,6 +29,7 @@ enum {
 struct blob_store {
     char folder[FILE_PATH_SIZE];
     uint64_t copies_max; /* bytes */
+    bool mends;
 };
 
 enum err blob_open(const char *folder, struct blob_store **out_store, struct note *note)
@@ -34,6 +39,7 @@ enum err blob_open(const char *folder, struct blob_store **out_store, struct not
         return ERR_NO_MEMORY;
     }
     store->copies_max = BLOB_COPIES_MAX;
+    store->mends = false;
     enum err err = file_path(store->folder, "%s", folder);
     err = err == ERR_OK && strlen(folder) + HEX_SIZE + 32 >= FILE_PATH_SIZE ? ERR_LIMIT : err;
     err = err == ERR_OK ? file_make_folders(folder, note)
@@ -66,22 +72,33 @@ uint64_t blob_copies_max(const struct blob_store *store)
     return store->copies_max;
 }
 
-/* Paths of an object and of its shard's folder. They fit: blob_open saw to it. */
-static void paths(const struct blob_store *store, const struct digest *digest,
-                  char out_shard[FILE_PATH_SIZE], char out_path[FILE_PATH_SIZE])
+void blob_mend(struct blob_store *store)
+{
+    store->mends = true;
+}
+
+/* Where an object lies. */
+struct place {
+    char shard[FILE_PATH_SIZE];
+    char path[FILE_PATH_SIZE];
+    char aside[FILE_PATH_SIZE]; /* what lay at path and was damaged */
+};
+
+/* The paths fit: blob_open saw to it. */
+static void place_of(const struct blob_store *store, const struct digest *digest, struct place *out)
 {
     char hex[HEX_SIZE + 1];
     (void)hex_encode(digest->bytes, DIGEST_SIZE, hex);
-    CHECK(file_path(out_shard, "%s/%.2s", store->folder, hex) == ERR_OK);
-    CHECK(file_path(out_path, "%s/%.2s/%s", store->folder, hex, hex) == ERR_OK);
+    CHECK(file_path(out->shard, "%s/%.2s", store->folder, hex) == ERR_OK);
+    CHECK(file_path(out->path, "%s/%s", out->shard, hex) == ERR_OK);
+    CHECK(file_path(out->aside, "%s.damaged", out->path) == ERR_OK);
 }
 
 bool blob_exists(struct blob_store *store, const struct digest *digest)
 {
-    char shard[FILE_PATH_SIZE];
-    char path[FILE_PATH_SIZE];
-    paths(store, digest, shard, path);
-    return file_exists(path);
+    struct place place;
+    place_of(store, digest, &place);
+    return file_exists(place.path);
 }
 
 /* Appends the stored form: compressed where that is smaller. */
@@ -109,21 +126,23 @@ enum err blob_put(struct blob_store *store, struct bytes content, struct digest 
                         BLOB_SIZE_MAX);
     }
     struct digest digest;
-    char shard[FILE_PATH_SIZE];
-    char path[FILE_PATH_SIZE];
+    struct place place;
     sha256(content, &digest);
-    paths(store, &digest, shard, path);
+    place_of(store, &digest, &place);
     enum err err = ERR_OK;
-    if (!file_exists(path)) {
+    if (!file_exists(place.path)) {
         struct buf stored;
         buf_init(&stored, ZSTD_compressBound(content.size) + 1);
         err = encode(content, &stored);
-        if (err == ERR_OK && !file_exists(shard)) {
-            err = file_make_folders(shard, note);
-            err = err == ERR_OK ? file_sync_parent(shard, note) : err;
+        if (err == ERR_OK && !file_exists(place.shard)) {
+            err = file_make_folders(place.shard, note);
+            err = err == ERR_OK ? file_sync_parent(place.shard, note) : err;
         }
-        err = err == ERR_OK ? file_write_atomic(path, buf_bytes(&stored), 0644, note) : err;
+        err = err == ERR_OK ? file_write_atomic(place.path, buf_bytes(&stored), 0644, note) : err;
         buf_deinit(&stored);
+        if (err == ERR_OK && file_exists(place.aside)) {
+            (void)!file_remove(place.aside, NULL); /* a leftover does no harm */
+        }
     }
     if (err == ERR_OK) {
         *out_digest = digest;
@@ -177,27 +196,12 @@ static enum err decode(struct bytes stored, const struct digest *digest, struct 
     return ERR_OK;
 }
 
-enum err blob_get(struct blob_store *store, const struct digest *digest, struct buf *out,
-                  struct note *note)
+/* Appends the plain bytes of a stored form if they are the object's. On an error out is as before. */
+static enum err decode_checked(struct bytes stored, const struct digest *digest, struct buf *out,
+                               struct note *note)
 {
-    char shard[FILE_PATH_SIZE];
-    char path[FILE_PATH_SIZE];
-    char text[DIGEST_TEXT_SIZE];
-    paths(store, digest, shard, path);
-    if (out->err != ERR_OK) {
-        return out->err;
-    }
-    struct buf stored;
-    buf_init(&stored, BLOB_SIZE_MAX + 1);
     size_t before = out->size;
-    enum err err = file_read(path, &stored, note);
-    if (err == ERR_NOT_FOUND) {
-        err = note_set(note, err, "no blob %s", digest_format(digest, text));
-    } else if (err == ERR_LIMIT) {
-        err = corrupt(note, digest, "file larger than any object");
-    } else if (err == ERR_OK) {
-        err = decode(buf_bytes(&stored), digest, out, note);
-    }
+    enum err err = decode(stored, digest, out, note);
     if (err == ERR_OK) {
         struct digest actual;
         sha256(bytes_of(out->data + before, out->size - before), &actual);
@@ -207,17 +211,71 @@ enum err blob_get(struct blob_store *store, const struct digest *digest, struct 
     if (err != ERR_OK) {
         buf_truncate(out, before);
     }
+    return err;
+}
+
+/* Appends the object that the file at path holds. ERR_LIMIT only when it is the object that is too large, and not
+ * damage that says so. */
+static enum err object_read(const char *path, const struct digest *digest, struct buf *out,
+                            struct note *note)
+{
+    struct buf stored;
+    buf_init(&stored, BLOB_SIZE_MAX + 1);
+    enum err err = file_read(path, &stored, note);
+    if (err == ERR_LIMIT) {
+        err = corrupt(note, digest, "file larger than any object");
+    } else if (err == ERR_OK) {
+        err = decode_checked(buf_bytes(&stored), digest, out, note);
+        if (err == ERR_LIMIT) {
+            struct buf whole;
+            struct note why;
+            buf_init(&whole, BLOB_SIZE_MAX);
+            enum err sound = decode_checked(buf_bytes(&stored), digest, &whole, &why);
+            err = sound == ERR_OK ? err : note_set(note, sound, "%s", why.text);
+            buf_deinit(&whole);
+        }
+    }
     buf_deinit(&stored);
     return err;
 }
 
+enum err blob_get(struct blob_store *store, const struct digest *digest, struct buf *out,
+                  struct note *note)
+{
+    struct place place;
+    char text[DIGEST_TEXT_SIZE];
+    place_of(store, digest, &place);
+    if (out->err != ERR_OK) {
+        return out->err;
+    }
+    enum err err = object_read(place.path, digest, out, note);
+    if (err == ERR_CORRUPT && store->mends &&
+        file_rename(place.path, place.aside, NULL) == ERR_OK) {
+        return note_wrap(note, err, "set aside as %s", place.aside);
+    }
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    err = object_read(place.aside, digest, out, note);
+    if (err == ERR_CORRUPT) {
+        return note_wrap(note, err, "set aside as %s", place.aside);
+    }
+    if (err == ERR_OK && store->mends) {
+        (void)!file_rename(place.aside, place.path, NULL); /* else the next reader finds it there */
+    }
+    return err == ERR_NOT_FOUND ? note_set(note, err, "no blob %s", digest_format(digest, text))
+                                : err;
+}
+
 enum err blob_remove(struct blob_store *store, const struct digest *digest, struct note *note)
 {
-    char shard[FILE_PATH_SIZE];
-    char path[FILE_PATH_SIZE];
-    paths(store, digest, shard, path);
-    enum err err = file_remove(path, note);
-    return err == ERR_OK ? file_sync_folder(shard, note) : err;
+    struct place place;
+    place_of(store, digest, &place);
+    enum err aside = file_remove(place.aside, note); /* most of it can still be read there */
+    enum err err =
+        aside == ERR_OK || aside == ERR_NOT_FOUND ? file_remove(place.path, note) : aside;
+    err = err == ERR_NOT_FOUND ? aside : err;
+    return err == ERR_OK ? file_sync_folder(place.shard, note) : err;
 }
 
 enum err blob_each(struct blob_store *store,

@@ -32,6 +32,9 @@ const char *blob_store_folder(const struct blob_store *store);
 /* Another bound than BLOB_COPIES_MAX; before a second thread has the store. */
 void blob_copies_limit(struct blob_store *store, uint64_t size_max);
 uint64_t blob_copies_max(const struct blob_store *store);
+/* From now on blob_get() sets aside what it finds damaged, so that whoever has the bytes can put them again; for those
+ * who keep the folder, not for those who only judge it. Before a second thread has the store. */
+void blob_mend(struct blob_store *store);
 
 /* Stores content durably and gives its name. ERR_LIMIT: above BLOB_SIZE_MAX. ERR_FULL,
  * ERR_DENIED, ERR_IO: the disk did not take it, which says nothing about the content. */
@@ -39,14 +42,14 @@ MUST_USE enum err blob_put(struct blob_store *store, struct bytes content,
                            struct digest *out_digest, struct note *note);
 
 /* Appends the object to out, whose limit is the ceiling. ERR_NOT_FOUND; ERR_LIMIT: larger than
- * out allows; ERR_CORRUPT: the bytes are not what the name says (the note names it). On an error
- * out's contents are as before. */
+ * out allows; ERR_CORRUPT: the bytes are not what the name says (the note names it), or were not and lie aside: this folder's
+ * fault, never the object's, and over once the bytes are put again. On an error out's contents are as before. */
 MUST_USE enum err blob_get(struct blob_store *store, const struct digest *digest, struct buf *out,
                            struct note *note);
 
 bool blob_exists(struct blob_store *store, const struct digest *digest);
 
-/* Forgets an object (a withdrawn row). ERR_NOT_FOUND. */
+/* Forgets an object (a withdrawn row), also what was set aside of it. ERR_NOT_FOUND. */
 MUST_USE enum err blob_remove(struct blob_store *store, const struct digest *digest,
                               struct note *note);
 

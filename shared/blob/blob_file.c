@@ -166,7 +166,7 @@ static enum err chunk_fetch(struct blob_store *store, const struct digest *diges
     enum err err = blob_get(store, digest, &data, note);
     if (err == ERR_OK && data.size != size) {
         char text[DIGEST_TEXT_SIZE];
-        err = note_set(note, ERR_CORRUPT, "chunk %s has %zu bytes, not %zu",
+        err = note_set(note, ERR_INVALID, "chunk %s has %zu bytes, not %zu",
                        digest_format(digest, text), data.size, size);
     }
     err = err ? err : file_write_at(fd, at, data.data, size, note);

@@ -46,6 +46,7 @@ MUST_USE enum err blob_file_put(struct blob_store *store, const char *path,
 void blob_file_deinit(struct blob_file *file); /* a zeroed one is fine */
 
 /* The file's bytes, checked; file_map_close() them. ERR_NOT_FOUND, ERR_CORRUPT: the note names the chunk.
+ * ERR_INVALID: the list says wrong how large it is.
  * ERR_FULL: no room for the copy, on the disk or within blob_copies_max(); what is there stays, and the next
  * call goes on. ERR_UNAVAILABLE: the copy was removed again and again. ERR_CANCELLED. Until the map is closed no
  * process removes the copy to make room. */

@@ -127,6 +127,7 @@ static enum err open_parts(struct service *service, struct note *note)
         err = blob_open(blobs, &service->blobs, note);
     }
     if (err == ERR_OK) {
+        blob_mend(service->blobs);
         blob_copies_limit(service->blobs, settings_u64(settings, "blob-copies-mib") << 20);
     }
     if (err == ERR_OK) {

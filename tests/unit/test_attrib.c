@@ -315,7 +315,7 @@ START_TEST(test_bad_questions)
     ck_assert_int_eq(
         lm_adapter_create(model, lm_adapter_get_config(adapter), vector, &other, &note), ERR_OK);
     ck_assert_int_eq(attrib_shares(index, model, other, &good, &parallel_serial, &result, &note),
-                     ERR_CONFLICT);
+                     ERR_INVALID);
     free(vector);
     lm_adapter_destroy(other);
     attrib_index_destroy(index);
