@@ -15,6 +15,7 @@
 #include "openledger/v1/ledger.pb-c.h"
 #include "services/settlement/internal.h"
 #include "shared/base/check.h"
+#include "shared/base/log.h"
 #include "shared/crypto/sha256.h"
 #include "shared/crypto/signed_note.h"
 #include "shared/ledger/proof.h"
@@ -91,6 +92,7 @@ enum err settlement_state_load(struct settlement *settlement, struct bytes genes
     buf_init(&snapshot, SNAPSHOT_MAX);
     ledger_head(settlement->ledger, &head);
     struct ledger *restored = NULL;
+    struct note why = {""};
     bool marked = settlement_store_mark_get(settlement->store, &mark) == ERR_OK &&
                   digest_equal(&mark.chain_id, &head.chain_id);
     bool holds = true;
@@ -100,8 +102,8 @@ enum err settlement_state_load(struct settlement *settlement, struct bytes genes
         buf_deinit(&snapshot);
         return read ? read : lacks(settlement, "entries", mark.index, note);
     }
-    bool fits = marked && settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK &&
-                ledger_restore(genesis, buf_bytes(&snapshot), &restored, note) == ERR_OK;
+    bool kept = marked && settlement_store_snapshot_get(settlement->store, &snapshot) == ERR_OK;
+    bool fits = kept && ledger_restore(genesis, buf_bytes(&snapshot), &restored, &why) == ERR_OK;
     if (fits) {
         ledger_head(restored, &head);
         fits = head.index <= mark.index &&
@@ -110,6 +112,13 @@ enum err settlement_state_load(struct settlement *settlement, struct bytes genes
     }
     buf_deinit(&snapshot);
     if (!fits) {
+        if (kept) {
+            log_warn("snapshot_refused index=%llu journal=%llu note=\"%s\" now=\"replaying from "
+                     "genesis\"",
+                     (unsigned long long)head.index,
+                     (unsigned long long)journal_count(settlement->journal),
+                     why.text[0] != '\0' ? why.text : "index, snapshot and journal do not agree");
+        }
         ledger_destroy(restored);
         settlement->block_count = 0;
         return settlement_store_clear(settlement->store, note);
@@ -171,10 +180,18 @@ enum err settlement_vouch_check(struct settlement *settlement, struct note *note
     vouched->refuted = head.sealed_index != head.index ||
                        head.height != vouched->checkpoint.height ||
                        !digest_equal(&head.headers_root, &vouched->checkpoint.root);
-    return vouched->refuted ? note_set(note, ERR_CORRUPT,
-                                       "the journal does not lead to the checkpoint of height %llu",
-                                       (unsigned long long)vouched->checkpoint.height)
-                            : ERR_OK;
+    if (!vouched->refuted) {
+        return ERR_OK;
+    }
+    char signed_root[DIGEST_TEXT_SIZE];
+    char found_root[DIGEST_TEXT_SIZE];
+    log_warn("checkpoint_refuted height=%llu root=%s index=%llu found_height=%llu found_root=%s "
+             "now=\"replaying from genesis, every signature checked\"",
+             (unsigned long long)vouched->checkpoint.height,
+             digest_format(&vouched->checkpoint.root, signed_root), (unsigned long long)head.index,
+             (unsigned long long)head.height, digest_format(&head.headers_root, found_root));
+    return note_set(note, ERR_CORRUPT, "the journal does not lead to the checkpoint of height %llu",
+                    (unsigned long long)vouched->checkpoint.height);
 }
 
 /* ---- what is missing ---- */

@@ -120,7 +120,7 @@ START_TEST(test_empty_texts_are_equal)
 }
 END_TEST
 
-enum { MODEL_ROWS = 1500, MODEL_WORDS = 40, SHINGLES = MODEL_WORDS - 4 };
+enum { MODEL_ROWS = 600, MODEL_WORDS = 40, SHINGLES = MODEL_WORDS - 4 };
 
 /* Word sequences; a third of the rows are edits of an earlier one. */
 static uint8_t words[MODEL_ROWS][MODEL_WORDS];

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "openledger/v1/ledger.pb-c.h"
 #include "shared/journal/journal.h"
@@ -197,12 +198,21 @@ static void forge(uint64_t forged)
  * neither below the checkpoint, where the root is another, nor behind it. */
 START_TEST(test_forged_signatures_are_found)
 {
+    /* That the checkpoint or the snapshot is not of this journal is told, not only acted on. */
+    static const char *const TOLD[] = {
+        "event=checkpoint_refuted height=3 root=sha256:", "event=snapshot_refused index=", ""};
+    enum { BELOW_CHECKPOINT, BELOW_SNAPSHOT, BEHIND };
     struct digest ids[4];
     char text[64];
+    snapshot_blocks = _i == BELOW_SNAPSHOT ? 1 : snapshot_blocks;
+    restart();
     busy(ids);
     feed(0);
-    uint64_t forged = _i == 0 ? 1 : world->entry_count; /* the last: no block has it yet */
+    uint64_t forged = _i == BEHIND ? world->entry_count : 1; /* the last: no block has it yet */
     forge(forged);
+    FILE *file = tmpfile();
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(dup2(fileno(file), 2), 0);
     const struct settlement_options options = {.folder = folder,
                                                .genesis = buf_bytes(&world->genesis),
                                                .blobs = blobs,
@@ -210,6 +220,11 @@ START_TEST(test_forged_signatures_are_found)
     ck_assert_int_eq(settlement_open(&options, &settlement, &note), ERR_DENIED);
     (void)snprintf(text, sizeof text, "entry %llu of", (unsigned long long)forged);
     ck_assert_msg(strstr(note.text, text) != NULL, "%s", note.text);
+    static char log[8192];
+    rewind(file);
+    log[fread(log, 1, sizeof log - 1, file)] = '\0';
+    ck_assert_msg(strstr(log, TOLD[_i]) != NULL && (_i != BEHIND || log[0] == '\0'), "%s", log);
+    (void)fclose(file);
 }
 END_TEST
 
@@ -357,7 +372,7 @@ int main(void)
     tcase_add_checked_fixture(disk, setup, teardown);
     tcase_set_timeout(disk, 60);
     tcase_add_test(disk, test_restart_comes_to_the_same_state);
-    tcase_add_loop_test(disk, test_forged_signatures_are_found, 0, 2);
+    tcase_add_loop_test(disk, test_forged_signatures_are_found, 0, 3);
     tcase_add_test(disk, test_repeats_and_refusals);
     tcase_add_test(disk, test_torn_tail);
     tcase_add_test(disk, test_proofs_and_index);
