@@ -320,9 +320,14 @@ fuzz-run-%: build/fuzz/bin/%
 	@mkdir -p build/corpus/$*
 	$(Q)$< -max_total_time=$(FUZZ_S) -artifact_prefix=build/corpus/ build/corpus/$* >$<.log 2>&1 \
 	  && echo "  OK $*: $(FUZZ_S) s" || { tail -30 $<.log; false; }
-build/fuzz/bin/%: build/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
-	@mkdir -p $(@D)
-	$(Q)clang -fsanitize=fuzzer,address,undefined $^ $(LIBS) -o $@
+# A target may need a service's own files: OF_fuzz_NAME.
+OF_fuzz_receipt_path := $(wildcard services/openledger/verify_*.c) services/openledger/cli.c services/openledger/output.c
+define fuzz_rules
+build/fuzz/bin/$(1): $(patsubst %.c,build/fuzz/%.o,tests/fuzz/$(1).c $(OF_$(1))) $(FUZZ_LIB)
+	@mkdir -p $$(@D)
+	$(Q)clang -fsanitize=fuzzer,address,undefined $$^ $(LIBS) -o $$@
+endef
+$(foreach f,$(FUZZ:tests/fuzz/%.c=%),$(eval $(call fuzz_rules,$(f))))
 
 mutants: ## plant known bugs in a copy; every one must fail its test
 	$(Q)for file in $(sort $(wildcard tests/unit/*.mutants tests/simt/*.mutants tests/sim/*.mutants)); do sh tests/harness/mutants.sh $$file || exit; done

@@ -72,7 +72,7 @@ static enum err checkpoint_load(struct run *run)
     return err;
 }
 
-static enum err checkpoint_compare(struct run *run)
+static enum err checkpoint_compare(struct run *run, struct note *note)
 {
     struct ledger_head head;
     ledger_head(run->ledger, &head);
@@ -82,7 +82,7 @@ static enum err checkpoint_compare(struct run *run)
     run->checkpoint_met = true;
     return digest_equal(&head.headers_root, &run->checkpoint_root)
                ? ERR_OK
-               : note_set(run->note, ERR_CORRUPT,
+               : note_set(note, ERR_CORRUPT,
                           "block %llu: the headers' root is not the one that the sequencer signed: "
                           "the log was changed",
                           (unsigned long long)head.height);
@@ -114,7 +114,7 @@ static enum err entry_applied(void *argument, struct bytes entry, struct note *n
 {
     struct run *run = argument;
     entry_count(run);
-    enum err err = run->effects.kind == LEDGER_KIND_SEAL ? checkpoint_compare(run) : ERR_OK;
+    enum err err = run->effects.kind == LEDGER_KIND_SEAL ? checkpoint_compare(run, note) : ERR_OK;
     if (err == ERR_OK && run->options->on_entry != NULL) {
         err =
             run->options->on_entry(run->options->context, run->ledger, &run->effects, entry, note);

@@ -9,7 +9,7 @@
 
 #include "shared/base/check.h"
 #include "tests/harness/edits.h"
-#include "tests/harness/ledger_world.h"
+#include "tests/harness/ledger_world_batches.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size);
 
@@ -77,34 +77,6 @@ static void item(struct bytes edited, bool of_shares)
     }
 }
 
-/* The batch with its first item edited, signed by who may. */
-static struct digest sign(struct bytes edited, bool of_shares)
-{
-    struct bytes items[ITEMS] = {edited};
-    struct buf out;
-    buf_init(&out, LEDGER_BATCH_BLOB_MAX);
-    if (of_shares) {
-        Openledger__V1__ShareBatch *batch =
-            openledger__v1__share_batch__unpack(NULL, shares.size, shares.data);
-        items[1] = ledger_bytes(batch->sets[1]);
-        const struct ledger_share_batch parts = {&chain_id, &world->ids[WORLD_ATTRIBUTION], items,
-                                                 ITEMS};
-        CHECK(ledger_share_batch_sign(&parts, world->keys[WORLD_ATTRIBUTION], &out) == ERR_OK);
-        openledger__v1__share_batch__free_unpacked(batch, NULL);
-    } else {
-        Openledger__V1__ReceiptBatch *batch =
-            openledger__v1__receipt_batch__unpack(NULL, receipts.size, receipts.data);
-        items[1] = ledger_bytes(batch->receipts[1]);
-        const struct ledger_receipt_batch parts = {
-            &chain_id, &world->ids[WORLD_GATEWAY], &world->grant, 1, 1 + ITEMS, items, ITEMS};
-        CHECK(ledger_receipt_batch_sign(&parts, world->keys[WORLD_GATEWAY], &out) == ERR_OK);
-        openledger__v1__receipt_batch__free_unpacked(batch, NULL);
-    }
-    struct digest name = world_blob(world, buf_bytes(&out));
-    buf_deinit(&out);
-    return name;
-}
-
 /* What was debited for reason by the entry just applied. */
 static struct amount debited(const char *reason)
 {
@@ -151,7 +123,8 @@ static void settle(struct bytes edited, bool of_shares)
     struct digest slow;
     world_return(world, &mark);
     ledger_state_root(world->ledger, &before);
-    struct digest name = sign(edited, of_shares);
+    struct digest name =
+        world_batch_with(world, buf_bytes(of_shares ? &shares : &receipts), of_shares, edited);
     enum err err =
         of_shares ? world_settle_shares(world, &name) : world_settle_receipts(world, &name);
     ledger_state_root(world->ledger, &after);
@@ -163,23 +136,6 @@ static void settle(struct bytes edited, bool of_shares)
     } else {
         CHECK(digest_equal(&before, &after));
     }
-}
-
-/* The first item of the batch that fits. */
-static void first_item(bool of_shares, struct buf *out)
-{
-    if (of_shares) {
-        Openledger__V1__ShareBatch *batch =
-            openledger__v1__share_batch__unpack(NULL, shares.size, shares.data);
-        buf_append_bytes(out, ledger_bytes(batch->sets[0]));
-        openledger__v1__share_batch__free_unpacked(batch, NULL);
-    } else {
-        Openledger__V1__ReceiptBatch *batch =
-            openledger__v1__receipt_batch__unpack(NULL, receipts.size, receipts.data);
-        buf_append_bytes(out, ledger_bytes(batch->receipts[0]));
-        openledger__v1__receipt_batch__free_unpacked(batch, NULL);
-    }
-    CHECK(buf_err(out) == ERR_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
@@ -200,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t data_size)
         edits_make(edits, &edited);
         signature(buf_bytes(&edited), of_shares);
     } else {
-        first_item(of_shares, &edited);
+        world_batch_item(buf_bytes(of_shares ? &shares : &receipts), of_shares, &edited);
         edits_make(edits, &edited);
         item(buf_bytes(&edited), of_shares);
         settle(buf_bytes(&edited), of_shares);

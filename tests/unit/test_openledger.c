@@ -193,6 +193,23 @@ START_TEST(test_changed_entries)
 }
 END_TEST
 
+/* Nobody signs a seal and no entry names the last one: only the checkpoint's root holds it. */
+START_TEST(test_changed_last_seal)
+{
+    uint32_t by_checkpoint = 0;
+    struct buf *entry = &world->entries[world->entry_count - 1];
+    for (size_t at = 0; at < entry->size; at++) {
+        entry->data[at] ^= 2;
+        log_write_all(world->entry_count);
+        fails_with("");
+        ck_assert(note.text[0] != '\0');
+        by_checkpoint += strstr(note.text, "is not the one that the sequencer signed") != NULL;
+        entry->data[at] ^= 2;
+    }
+    ck_assert_uint_gt(by_checkpoint, 0);
+}
+END_TEST
+
 START_TEST(test_changed_log_file)
 {
     struct file_names names;
@@ -270,6 +287,7 @@ int main(void)
     tcase_add_test(verifier, test_whole_ledger_passes);
     tcase_add_test(verifier, test_progress);
     tcase_add_test(verifier, test_changed_entries);
+    tcase_add_test(verifier, test_changed_last_seal);
     tcase_add_test(verifier, test_changed_log_file);
     tcase_add_test(verifier, test_shortened_log);
     tcase_add_test(verifier, test_changed_blobs);
