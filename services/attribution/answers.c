@@ -4,6 +4,18 @@
 #include "shared/crypto/sha256.h"
 #include "shared/platform/clock.h"
 
+#define COMPLAIN_MS 10000 /* between two lines about answers that wait for a disk */
+
+/* Every answer comes again each second: one line for all of them. */
+static void complain(struct engine *engine, enum err err, const struct note *note)
+{
+    uint64_t now_ms = clock_mono_ms();
+    if (attribution_disk(err) && now_ms >= engine->complain_at_ms) {
+        engine->complain_at_ms = now_ms + COMPLAIN_MS;
+        log_warn("answers_wait err=%s note=\"%s\"", err_name(err), note->text);
+    }
+}
+
 /* Writes down why a message can never be processed. */
 static enum engine_outcome park(struct engine *engine, const struct digest *key,
                                 const struct note *why)
@@ -72,6 +84,7 @@ static enum engine_outcome attribute(struct engine *engine, const struct attribu
     if (hopeless) {
         return park(engine, &answer->receipt_id, note);
     }
+    complain(engine, err, note);
     return err == ERR_OK ? ENGINE_DONE : ENGINE_LATER;
 }
 

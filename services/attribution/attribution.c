@@ -99,6 +99,11 @@ bool attribution_hopeless(enum err err)
     return err == ERR_INVALID || err == ERR_RANGE || err == ERR_LIMIT;
 }
 
+bool attribution_disk(enum err err)
+{
+    return err == ERR_FULL || err == ERR_IO || err == ERR_CORRUPT || err == ERR_DENIED;
+}
+
 enum err attribution_evidence(const struct lineage_judge *judge,
                               const struct attribution_answer *answer,
                               const struct attrib_result *result, struct bytes share_set,

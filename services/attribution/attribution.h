@@ -36,6 +36,9 @@ void attribution_answer_deinit(struct attribution_answer *answer); /* a zeroed o
  * bond at the moment) refuses. */
 bool attribution_hopeless(enum err err);
 
+/* Is it a disk that is in the way, ours or the blob store's? Somebody should know; it passes. */
+bool attribution_disk(enum err err);
+
 /* Appends the answer's AnswerAttribution: its ShareSet and the rows behind it with excerpts. */
 MUST_USE enum err attribution_evidence(const struct lineage_judge *judge,
                                        const struct attribution_answer *answer,

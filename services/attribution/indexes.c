@@ -44,7 +44,7 @@ static void set_failed(struct engine *engine, const char *name, enum err err,
     if (slot == NULL) {
         slot = &engine->failures[engine->failure_count++ % ENGINE_FAILURES_MAX];
     }
-    bool disk = err == ERR_FULL || err == ERR_IO || err == ERR_CORRUPT || err == ERR_DENIED;
+    bool disk = attribution_disk(err);
     *slot = (struct engine_failure){
         .retry_at_ms = clock_mono_ms() + (disk ? ENGINE_DISK_RETRY_MS : ENGINE_INDEX_RETRY_MS),
         .permanent = permanent};

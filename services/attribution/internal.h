@@ -37,6 +37,7 @@ struct engine {
     uint64_t tick;
     uint64_t index_at_ms, batch_at_ms; /* when to look next, monotonic */
     uint64_t progress_at_ms;
+    uint64_t complain_at_ms; /* before it nothing is said of a disk that keeps answers waiting */
     struct digest pending_after; /* the pending set that the outbox looked at last */
     struct metric *answers_total, *parked_total, *batches_total;
 

@@ -376,6 +376,11 @@ void answer_start(struct desk_waiter *waiter)
     if (answer->request.stream) {
         answer_begin(answer);
     }
+    if (answer->desk->engine == NULL) { /* it is gone, we are stopping */
+        answer->job.end = ENGINE_CANCELLED;
+        settle(answer);
+        return;
+    }
     enum err err = engine_submit(answer->desk->engine, &answer->job);
     if (err != ERR_OK) {
         answer->job.end = ENGINE_FAILED;

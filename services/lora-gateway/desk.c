@@ -519,6 +519,7 @@ void desk_destroy(struct desk *desk)
     }
     desk->stopping = true;
     engine_destroy(desk->engine); /* its jobs end as cancelled and come to desk->late */
+    desk->engine = NULL;          /* for openings that reach the disk only now */
     answer_settle_late(desk);
     if (desk->store != NULL) {
         sync_journal(desk);

@@ -417,6 +417,7 @@ START_TEST(test_what_is_hopeless)
     }
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
         ck_assert(!attribution_hopeless(later[i]));
+        ck_assert(attribution_disk(later[i]) == (i < 4)); /* the first four */
     }
 }
 END_TEST
