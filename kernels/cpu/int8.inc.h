@@ -34,10 +34,11 @@
 
 static inline void int8_quantize(size_t k, const float *x, int8_t *codes, float *scales)
 {
+    float part[KERNELS_QUANT];
     for (size_t at = 0; at < k; at += KERNELS_QUANT) {
-        float part[KERNELS_QUANT] = {0.0F};
         const float *block = x + at;
         if (k - at < KERNELS_QUANT) {
+            memset(part, 0, sizeof part);
             memcpy(part, block, (k - at) * sizeof *part);
             block = part;
         }
@@ -45,15 +46,9 @@ static inline void int8_quantize(size_t k, const float *x, int8_t *codes, float 
         for (size_t i = 0; i < KERNELS_QUANT; i += V_WIDTH) {
             max = vi_max(max, vi_and(v_bits(v_load(block + i)), vi_set1(0x7fffffff)));
         }
-        int32_t lanes[V_WIDTH];
-        memcpy(lanes, &max, sizeof lanes);
-        for (int half = V_WIDTH / 2; half > 0; half /= 2) {
-            for (int i = 0; i < half; i++) {
-                lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-            }
-        }
+        const int32_t bits = vi_largest(max);
         float largest;
-        memcpy(&largest, lanes, sizeof largest);
+        memcpy(&largest, &bits, sizeof largest);
         float *scale = &scales[at / KERNELS_QUANT];
         if (largest >= KERNELS_QUANT_MIN && largest <= FLT_MAX) {
             const vf inverse = v_set1(127.0F / largest);

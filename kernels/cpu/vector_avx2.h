@@ -55,6 +55,14 @@ V_INLINE void v_store_part(float *p, size_t count, vf a)
 #define vi_max _mm256_max_epi32
 #define v_from_int _mm256_cvtepi32_ps
 
+/* Of all elements. */
+V_INLINE int32_t vi_largest(vi a)
+{
+    __m128i max = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    max = _mm_max_epi32(max, _mm_shuffle_epi32(max, 0x4E));
+    return _mm_cvtsi128_si32(_mm_max_epi32(max, _mm_shuffle_epi32(max, 0xB1)));
+}
+
 V_INLINE vf v_load_bf16(const uint16_t *p)
 {
     const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);

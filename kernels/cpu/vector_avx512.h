@@ -49,6 +49,7 @@ V_INLINE void v_store_part(float *p, size_t count, vf a)
 #define vi_exponent(a) _mm512_slli_epi32(a, 23)
 #define vi_any_equal(a, b) (_mm512_cmpeq_epi32_mask(a, b) != 0)
 #define vi_max _mm512_max_epi32
+#define vi_largest _mm512_reduce_max_epi32 /* of all elements */
 #define v_from_int _mm512_cvtepi32_ps
 
 V_INLINE vf v_load_bf16(const uint16_t *p)

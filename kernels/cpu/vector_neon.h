@@ -61,6 +61,7 @@ V_INLINE vf v_min(vf a, vf b)
 #define vi_exponent(a) vshlq_n_s32(a, 23)
 #define vi_any_equal(a, b) (vmaxvq_u32(vceqq_s32(a, b)) != 0)
 #define vi_max vmaxq_s32
+#define vi_largest vmaxvq_s32 /* of all elements */
 #define v_from_int vcvtq_f32_s32
 
 V_INLINE vf v_load_bf16(const uint16_t *p)
