@@ -20,6 +20,8 @@
 #define LM_HEAD_ROWS 256U /* rows of logits held at once when the loss is computed */
 #define LM_LORA_ROWS                                                                               \
     64U /* rows that go through a whole adapter at once: they stay in the L2 cache */
+#define LM_PART_ROWS                                                                               \
+    128U /* rows that go from attention to attention at once: the widest activations stay in the L2 cache */
 
 /* Tensors of one layer: the seven projections, the two norms, then what only some architectures
  * have: biases of q, k, v (lm_has_bias), norms of query and key heads (lm_has_head_norms). */
@@ -182,6 +184,8 @@ struct lm_acts {
     struct lm_layer_acts *layers;
     float *x_out; /* residual stream after the last layer */
     float *final, *final_inv;
+    uint32_t
+        wide; /* room in a row of lora_u and of codes: parts that run at once are at different products */
     float *lora_u; /* B (A x), before scaling */
     float *head;   /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
     float *logits; /* [LM_HEAD_ROWS x vocab] */

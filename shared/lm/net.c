@@ -228,6 +228,7 @@ static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut 
     size_t rows = acts->rows;
     uint32_t wide = width_max(config);
     const bool saved = acts->keep != LM_KEEP_NOTHING;
+    acts->wide = wide;
     for (uint32_t i = 0; i < config->layer_count; i++) {
         struct lm_layer_acts *layer = &acts->layers[i];
         float *x = i == 0 || saved ? cut_take(cut, rows * config->hidden) : acts->layers[0].x;
