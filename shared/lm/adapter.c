@@ -12,6 +12,8 @@
 #include "shared/lm/engine.h"
 #include "shared/lm/philox.h"
 
+#define PANEL_ALIGN 64U /* bytes: a cache line, which a load then reads whole */
+
 enum err lm_adapter_config_check(const struct lm_adapter_config *config, struct note *note)
 {
     if (config->rank < 1 || config->rank > LM_RANK_MAX) {
@@ -91,7 +93,7 @@ void lm_adapter_initialise(const struct lm_config *config, const struct lm_adapt
 }
 
 /* SHA-256 over a header and the bf16 bits, little-endian. */
-static enum err digest_make(struct lm_adapter *adapter)
+static enum err digest_make(struct lm_adapter *adapter, const uint16_t *halves)
 {
     struct buf buf;
     buf_init(&buf, 64 + adapter->size * 2);
@@ -102,9 +104,7 @@ static enum err digest_make(struct lm_adapter *adapter)
     (void)buf_append_u32le(&buf, alpha);
     (void)buf_append_u32le(&buf, adapter->config.targets);
     for (uint64_t i = 0; i < adapter->size; i++) {
-        uint16_t half;
-        kernels_to_bf16(1, &adapter->vector[i], &half);
-        (void)buf_append_u16le(&buf, half);
+        (void)buf_append_u16le(&buf, halves[i]);
     }
     enum err err = buf_err(&buf);
     if (err == ERR_OK) {
@@ -114,11 +114,27 @@ static enum err digest_make(struct lm_adapter *adapter)
     return err;
 }
 
-/* Serving multiplies by A and B again and again: panels are made once. */
-static enum err adapter_pack(struct lm_adapter *adapter, const struct kernels *kernels)
+/* A matrix of n rows and k columns, A or B of a module, into panels of its transpose. */
+static void panels_fill(const struct lm_adapter *adapter, const struct kernels *kernels,
+                        const uint16_t *halves, size_t k, size_t n, const float *matrix, void *out)
 {
-    size_t module_count = (size_t)adapter->base.layer_count * LM_PROJECTION_COUNT;
-    size_t rank = adapter->config.rank;
+    if (halves == NULL) {
+        const struct kernels_matrix b = {matrix, 1, k};
+        kernels_pack(kernels, &parallel_serial, k, n, b, out);
+    } else {
+        const struct kernels_matrix16 b = {halves + (matrix - adapter->vector), 1, k};
+        kernels_pack16(kernels, &parallel_serial, k, n, b, out);
+    }
+}
+
+/* Serving multiplies by A and B again and again, each time out of memory: panels are made once, of halves
+ * (NULL: the values are not bf16's) where these are exact. */
+static enum err adapter_pack(struct lm_adapter *adapter, const struct kernels *kernels,
+                             const uint16_t *halves)
+{
+    const size_t module_count = (size_t)adapter->base.layer_count * LM_PROJECTION_COUNT;
+    const size_t rank = adapter->config.rank;
+    const size_t number = halves == NULL ? sizeof(float) : sizeof *halves;
     for (int pass = 0; pass < 2; pass++) {
         size_t used = 0;
         for (size_t i = 0; i < module_count; i++) {
@@ -126,29 +142,57 @@ static enum err adapter_pack(struct lm_adapter *adapter, const struct kernels *k
             if (module->a == NULL) {
                 continue;
             }
-            size_t a_count = kernels_packed_count(module->in, rank);
-            size_t b_count = kernels_packed_count(rank, module->out);
+            const size_t a_size = kernels_packed_count(module->in, rank) * number;
+            const size_t b_size = kernels_packed_count(rank, module->out) * number;
             if (pass == 1) {
-                float *a = adapter->packed + used;
-                struct kernels_matrix a_matrix = {module->a, 1, module->in};
-                struct kernels_matrix b_matrix = {module->b, 1, rank};
-                kernels_pack(kernels, &parallel_serial, module->in, rank, a_matrix, a);
-                kernels_pack(kernels, &parallel_serial, rank, module->out, b_matrix, a + a_count);
+                uint8_t *a = adapter->packed + used;
+                uint8_t *b = a + a_size;
+                panels_fill(adapter, kernels, halves, module->in, rank, module->a, a);
+                panels_fill(adapter, kernels, halves, rank, module->out, module->b, b);
+                module->type = halves == NULL ? KERNELS_F32 : KERNELS_BF16;
                 module->packed_a = a;
-                module->packed_b = a + a_count;
+                module->packed_b = b;
             }
-            used += a_count + b_count;
+            used += a_size + b_size;
         }
         if (pass == 0) {
             CHECK(used > 0);
-            adapter->packed_count = used;
-            adapter->packed = malloc(used * sizeof(float));
+            adapter->packed_size = (used + PANEL_ALIGN - 1) / PANEL_ALIGN * PANEL_ALIGN;
+            adapter->packed = aligned_alloc(PANEL_ALIGN, adapter->packed_size);
             if (adapter->packed == NULL) {
                 return ERR_NO_MEMORY;
             }
         }
     }
     return ERR_OK;
+}
+
+/* Everything of an adapter but its config. */
+static enum err adapter_fill(struct lm_adapter *adapter, const struct lm_net *net,
+                             const float *vector, bool rounded)
+{
+    const size_t size = adapter->size;
+    uint16_t *halves = malloc(size * sizeof *halves);
+    adapter->vector = malloc(size * sizeof *vector);
+    if (halves == NULL || adapter->vector == NULL) {
+        free(halves);
+        return ERR_NO_MEMORY;
+    }
+    kernels_to_bf16(size, vector, halves);
+    kernels_from_bf16(size, halves, adapter->vector);
+    const bool exact = rounded || memcmp(adapter->vector, vector, size * sizeof *vector) == 0;
+    if (!exact) {
+        memcpy(adapter->vector, vector, size * sizeof *vector);
+    }
+    enum err err = lm_lora_init(&adapter->lora, &net->config, &adapter->config, adapter->vector);
+    if (err == ERR_OK) {
+        err = adapter_pack(adapter, net->kernels, exact ? halves : NULL);
+    }
+    if (err == ERR_OK) {
+        err = digest_make(adapter, halves);
+    }
+    free(halves);
+    return err;
 }
 
 static enum err adapter_make(const struct lm_model *model, const struct lm_adapter_config *config,
@@ -170,23 +214,7 @@ static enum err adapter_make(const struct lm_model *model, const struct lm_adapt
         return ERR_NO_MEMORY;
     }
     *adapter = (struct lm_adapter){.base = net->config, .config = *config, .size = size};
-    adapter->vector = calloc(size, sizeof(float));
-    err = adapter->vector == NULL ? ERR_NO_MEMORY : ERR_OK;
-    for (uint64_t i = 0; i < size && err == ERR_OK; i++) {
-        uint16_t half;
-        kernels_to_bf16(1, &vector[i], &half);
-        kernels_from_bf16(1, &half, &adapter->vector[i]);
-        adapter->vector[i] = rounded ? adapter->vector[i] : vector[i];
-    }
-    if (err == ERR_OK) {
-        err = lm_lora_init(&adapter->lora, &net->config, config, adapter->vector);
-    }
-    if (err == ERR_OK) {
-        err = adapter_pack(adapter, net->kernels);
-    }
-    if (err == ERR_OK) {
-        err = digest_make(adapter);
-    }
+    err = adapter_fill(adapter, net, vector, rounded);
     if (err != ERR_OK) {
         lm_adapter_destroy(adapter);
         return note_set(note, err, "no memory for an adapter of %llu parameters",
@@ -238,6 +266,6 @@ void lm_adapter_digest(const struct lm_adapter *adapter, struct digest *out)
 uint64_t lm_adapter_memory(const struct lm_adapter *adapter)
 {
     uint64_t modules = (uint64_t)adapter->base.layer_count * LM_PROJECTION_COUNT;
-    return sizeof *adapter + (adapter->size + adapter->packed_count) * sizeof(float) +
+    return sizeof *adapter + adapter->size * sizeof(float) + adapter->packed_size +
            modules * sizeof(struct lm_lora_module);
 }

@@ -115,9 +115,10 @@ void lm_tensor_name(const struct lm_config *config, uint32_t tensor, char out[LM
 /* ---- adapters ---- */
 
 struct lm_lora_module {
-    const float *a, *b;               /* NULL: not adapted */
-    const float *packed_a, *packed_b; /* panels of A^T, B^T; NULL: pack on the fly */
-    const float *back_a, *back_b;     /* panels of A, B, for gradients; NULL: pack on the fly */
+    const float *a, *b;              /* NULL: not adapted */
+    enum kernels_type type;          /* of packed_a and packed_b */
+    const void *packed_a, *packed_b; /* panels of A^T, B^T; NULL: pack on the fly */
+    const float *back_a, *back_b;    /* panels of A, B, for gradients; NULL: pack on the fly */
     uint32_t in, out;
 };
 
@@ -137,8 +138,8 @@ struct lm_adapter {
     struct digest digest;
     uint64_t size;
     float *vector;
-    float *packed;
-    size_t packed_count;
+    uint8_t *packed; /* all modules' panels, in the narrowest exact type */
+    size_t packed_size;
     struct lm_lora lora;
 };
 

@@ -39,7 +39,7 @@ static struct lm_adapter *adapter_make(const struct lm_model *model, uint32_t ra
         const uint64_t bits = (seed * size + i) * UINT64_C(0x9E3779B97F4A7C15);
         vector[i] = (float)(int32_t)(bits >> 40) * 0x1p-29F - 0x1p-6F;
     }
-    const enum err err = lm_adapter_create(model, &config, vector, &adapter, &note);
+    const enum err err = lm_adapter_create_rounded(model, &config, vector, &adapter, &note);
     CHECK(err == ERR_OK);
     free(vector);
     return adapter;

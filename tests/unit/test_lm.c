@@ -214,6 +214,47 @@ START_TEST(test_company_in_the_batch_does_not_show)
 }
 END_TEST
 
+/* Panels of 16 bits serve values that are bf16's, panels of fp32 all others: the same bits. The one number that
+ * is not bf16's meets only zeros in B. */
+START_TEST(test_type_of_panels_does_not_show)
+{
+    enum { RANK = 3 };
+    struct lm_model *model = fixture_model(NULL);
+    struct lm_adapter *made = fixture_adapter(model, RANK, LM_TARGETS_ALL, 5);
+    const struct lm_adapter_config *config = lm_adapter_get_config(made);
+    const uint64_t size = lm_adapter_size(lm_model_config(model), config);
+    float *vector = malloc(size * sizeof *vector);
+    struct lm_adapter *narrow = NULL;
+    struct lm_adapter *wide = NULL;
+    struct lm_adapter_place place;
+    ck_assert_ptr_nonnull(vector);
+    memcpy(vector, lm_adapter_vector(made), size * sizeof *vector);
+    ck_assert(lm_adapter_offset(lm_model_config(model), config, 1, LM_UP, &place));
+    for (uint32_t i = 0; i < place.out; i++) {
+        vector[place.b_offset + (uint64_t)i * RANK] = 0.0F;
+    }
+    ck_assert_int_eq(lm_adapter_create(model, config, vector, &narrow, NULL), ERR_OK);
+    vector[place.a_offset] = 0x1.000002p-4F;
+    ck_assert_int_eq(lm_adapter_create(model, config, vector, &wide, NULL), ERR_OK);
+    ck_assert_uint_lt(lm_adapter_memory(narrow), lm_adapter_memory(wide));
+    ck_assert_mem_eq(lm_adapter_vector(wide), vector, size * sizeof *vector);
+    uint32_t tokens[LONG];
+    fixture_tokens(9, VOCAB, LONG, tokens);
+    for (uint32_t chunk = 1; chunk <= LONG; chunk = chunk * 5 + 1) { /* few rows, many rows */
+        float of_narrow[VOCAB];
+        float of_wide[VOCAB];
+        run_chunks(model, narrow, tokens, LONG, chunk, of_narrow);
+        run_chunks(model, wide, tokens, LONG, chunk, of_wide);
+        ck_assert_mem_eq(of_narrow, of_wide, sizeof of_wide);
+    }
+    free(vector);
+    lm_adapter_destroy(made);
+    lm_adapter_destroy(narrow);
+    lm_adapter_destroy(wide);
+    lm_model_destroy(model);
+}
+END_TEST
+
 /* A forgotten tail leaves no trace. */
 START_TEST(test_truncated_session_goes_on)
 {
@@ -301,6 +342,7 @@ int main(void)
     tcase_add_test(rules, test_golden_logits_and_greedy_text);
     tcase_add_test(rules, test_chunks_and_cache_do_not_show);
     tcase_add_test(rules, test_company_in_the_batch_does_not_show);
+    tcase_add_test(rules, test_type_of_panels_does_not_show);
     tcase_add_test(rules, test_truncated_session_goes_on);
     tcase_add_test(rules, test_sampling_follows_its_distribution);
     suite_add_tcase(suite, rules);
