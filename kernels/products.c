@@ -6,14 +6,18 @@
 #include "shared/base/check.h"
 
 #define GEMM_GRAIN 262144 /* least multiply-adds of a product per task */
-#define GEMM_ROWS 12      /* fewer rows cost as many: reading the weights is what takes the time */
+#define GEMM_PLAIN 256 /* least rows per task that packs B, as far as each worker still has one */
+#define GEMM_ROWS 12   /* fewer rows cost as many: reading the weights is what takes the time */
 
-/* How a product of m x n outputs is cut: by columns, each task with weights of its own, which packs
- * nothing twice, or by rows, which reads less of A. */
-static bool gemm_by_columns(const struct parallel *parallel, size_t m, size_t n)
+/* How a product of m x n outputs is cut: by columns, each task with weights of its own, or by rows, which
+ * reads less of A. A task packs all of what it does not have a part of: B, if it is not packed yet, and an A
+ * whose columns are contiguous, which costs about twice as much for each number. */
+static bool gemm_by_columns(const struct parallel *parallel, size_t m, size_t n, bool plain,
+                            bool across)
 {
     const size_t workers = parallel->worker_count;
-    return (m < 512 * workers && n >= 96 * workers) || m < GEMM_ROWS;
+    const bool less = across ? !plain || n < 2 * m : !plain && m >= 512 * workers; /* by rows */
+    return m < GEMM_ROWS || (n >= 96 * workers && (!less || m < 96 * workers));
 }
 
 static size_t gemm_columns_least(size_t m, size_t k)
@@ -69,13 +73,17 @@ void kernels_gemm(const struct kernels *kernels, const struct parallel *parallel
     CHECK(gemm->packed != NULL || matrix_ok(&gemm->b));
     CHECK(gemm->packed != NULL || gemm->type == KERNELS_F32);
     struct gemm_job job = {.kernels = kernels, .gemm = gemm};
-    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n);
+    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n, gemm->packed == NULL,
+                                     gemm->a.column_stride != 1);
     if (job.by_columns) {
         const size_t panels = gemm->m < GEMM_ROWS ? 1 : 3;
         job.split = split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k),
                                panels * KERNELS_PANEL);
     } else {
-        job.split = split_make(parallel, gemm->m, GEMM_GRAIN / gemm->k / gemm->n, 24);
+        const size_t share = gemm->m / parallel->worker_count;
+        const size_t packed = gemm->packed != NULL ? 0 : share < GEMM_PLAIN ? share : GEMM_PLAIN;
+        const size_t least = GEMM_GRAIN / gemm->k / gemm->n;
+        job.split = split_make(parallel, gemm->m, least > packed ? least : packed, 24);
     }
     split_run(parallel, &job.split, gemm_task, &job);
 }
@@ -254,7 +262,7 @@ void kernels_gemm_int8(const struct kernels *kernels, const struct parallel *par
     CHECK(gemm->x_codes != NULL && gemm->x_scales != NULL);
     CHECK(gemm->w_codes != NULL && gemm->w_scales != NULL);
     struct gemm_int8_job job = {.kernels = kernels, .gemm = gemm};
-    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n);
+    job.by_columns = gemm_by_columns(parallel, gemm->m, gemm->n, false, false);
     if (job.by_columns) {
         job.split =
             split_make(parallel, gemm->n, gemm_columns_least(gemm->m, gemm->k), KERNELS_PANEL);

@@ -35,12 +35,16 @@
 #define PRODUCT_DEEP 3      /* blocks of k after each other before the next columns */
 #define PRODUCT_ROWS 344UL  /* rows of A for so many: 774 KiB; more of them where k is shorter */
 #define PRODUCT_COLUMNS 192 /* columns of B beside each other for fewer rows than a tile has */
-#define PRODUCT_PLAIN 576   /* columns of a B that is packed here, for one block of k: 432 KiB */
+#define PRODUCT_PLAIN 576   /* columns of a B that is packed here, */
+#define PRODUCT_PLAIN_K 256 /* for so many k: 576 KiB; or more k of fewer columns */
 #define PRODUCT_WIDEN 16    /* rows from which 16-bit weights are widened, block by block */
 #define PRODUCT_AHEAD_K 4   /* steps of k in which a tile asks for one line of each next panel */
+#define PACK_TERMS 4        /* of a row of A packed at a time: one line, or two, of a tile */
 /* Rows of A so many floats apart share too few sets of the caches, and are copied: as are those of an A whose
  * columns are contiguous. */
 #define PRODUCT_ALIAS 1024
+
+_Static_assert(PRODUCT_PLAIN_K >= PRODUCT_K, "one block of all columns fits");
 
 /* How a tile's rows share k. */
 enum tile_shape {
@@ -63,7 +67,7 @@ struct tile {
         *ahead; /* what is asked for meanwhile: here and each ahead_stride on; NULL: nothing */
     const char *ahead_end;
     size_t ahead_stride; /* bytes from panel to panel */
-    bool ahead_c;        /* C's lines, too */
+    bool ahead_c; /* C's lines, too: those stored after this tile, or loaded before the next */
 };
 
 /* One step of k for rows [first, last). All of rows, panels, across, first, last are constants. */
@@ -136,15 +140,6 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             }
         }
     }
-    if (tile->ahead_c && !tile->accumulate) { /* stored after k steps */
-        TILE_UNROLL
-        for (int i = 0; i < rows; i++) {
-            TILE_UNROLL
-            for (int j = 0; j < parts; j++) {
-                __builtin_prefetch(tile->c + (size_t)i * tile->c_stride + (size_t)j * V_WIDTH, 1);
-            }
-        }
-    }
     size_t p = 0;
     if (shape == TILE_LEAD) {
         TILE_UNROLL
@@ -155,19 +150,28 @@ V_INLINE void tile_run(const int rows, const int panels, const enum kernels_type
             }
         }
     }
-    if (type == KERNELS_F32 && rows == TILE_ROWS && shape == TILE_FULL && !across &&
-        tile->ahead != NULL) {
+    if (type == KERNELS_F32 && rows == TILE_ROWS && shape == TILE_FULL) {
         const char *ahead = tile->ahead;
+        const float *c = tile->c + (tile->accumulate ? (size_t)rows * tile->c_stride : 0);
+        int c_rows = tile->ahead_c ? rows : 0;
         for (; p + PRODUCT_AHEAD_K <= k; p += PRODUCT_AHEAD_K) {
             TILE_UNROLL
             for (size_t u = 0; u < PRODUCT_AHEAD_K; u++) {
                 TILE_STEP(p + u, 0, rows);
             }
             TILE_UNROLL
-            for (int j = 0; j < panels; j++) {
+            for (int j = 0; j < panels && ahead != NULL; j++) {
                 __builtin_prefetch(ahead + (size_t)j * tile->ahead_stride, 0, 2);
             }
-            ahead += 64;
+            ahead = ahead == NULL ? NULL : ahead + 64;
+            if (c_rows > 0) {
+                TILE_UNROLL
+                for (int j = 0; j < panels; j++) {
+                    __builtin_prefetch(c + (size_t)j * 16, 1);
+                }
+                c += tile->c_stride;
+                c_rows--;
+            }
         }
     }
     const size_t size = type == KERNELS_F32 ? sizeof(float) : sizeof(uint16_t);
@@ -277,17 +281,24 @@ static inline void tile_rows(size_t rows, enum kernels_type type, struct tile ti
 }
 
 /* Rows of an A whose columns are contiguous, `stride` floats apart. Whole tiles as a tile reads them
- * across, [tile][depth][TILE_ROWS]; the rows left over each by itself, [row][depth]. In order of A's
- * memory: a step of stride may be a page, and its lines are then fetched once. */
+ * across, [tile][depth][TILE_ROWS]; the rows left over each by itself, [row][depth]. A few terms at a time, in
+ * order of A's memory: a step of stride may be a page, whose lines are then fetched once; and what they become
+ * in a tile is whole lines, which may share too few sets of the L1 cache to be filled in several turns. */
 static inline void pack_rows(size_t depth, size_t rows, const float *a, size_t stride, float *out)
 {
     const size_t tiles = rows / TILE_ROWS;
-    for (size_t p = 0; p < depth; p++, a += stride) {
+    for (size_t p = 0; p < depth; p += PACK_TERMS, a += PACK_TERMS * stride) {
+        const size_t terms = depth - p < PACK_TERMS ? depth - p : PACK_TERMS;
         for (size_t i = 0; i < tiles; i++) {
-            memcpy(out + (i * depth + p) * TILE_ROWS, a + i * TILE_ROWS, TILE_ROWS * sizeof *out);
+            for (size_t t = 0; t < terms; t++) {
+                memcpy(out + (i * depth + p + t) * TILE_ROWS, a + t * stride + i * TILE_ROWS,
+                       TILE_ROWS * sizeof *out);
+            }
         }
         for (size_t i = tiles * TILE_ROWS; i < rows; i++) {
-            out[i * depth + p] = a[i];
+            for (size_t t = 0; t < terms; t++) {
+                out[i * depth + p + t] = a[t * stride + i];
+            }
         }
     }
 }
@@ -357,7 +368,7 @@ static inline void products_ahead(const struct products *products, const struct 
     tile->ahead_stride = gemm->k * 16 * size;
 }
 
-/* A B that is not packed: all columns of the part, whose terms are one block. */
+/* A B that is not packed: all columns and terms of the part. */
 static inline void products_plain(const struct products *products, const struct part *part)
 {
     struct kernels_matrix b = products->gemm->b;
@@ -379,13 +390,16 @@ static inline void products_panels(const struct products *products, const struct
         tile->panel_stride = gemm->k * 16;
         return;
     }
+    if (gemm->packed == NULL) {
+        const size_t terms = part->terms.end - part->terms.begin;
+        tile->b = products->b_scratch + (j0 - part->columns.begin) * terms +
+                  (k0 - part->terms.begin) * 16;
+        tile->panel_stride = terms * 16;
+        return;
+    }
     tile->b = products->b_scratch;
     tile->panel_stride = tile->k * 16;
-    if (gemm->packed == NULL) {
-        tile->b = products->b_scratch + (j0 - part->columns.begin) * tile->k;
-    } else {
-        products_widen(gemm, j0, tile->columns, k0, tile->k, products->b_scratch);
-    }
+    products_widen(gemm, j0, tile->columns, k0, tile->k, products->b_scratch);
 }
 
 /* Block after block of B against the part's rows: B comes from the L1 cache, A from the L2 cache. */
@@ -437,6 +451,18 @@ static inline size_t products_divide(size_t count, size_t most)
     return (count + most - 1) / most;
 }
 
+/* Blocks of k after each other before the next columns: of a B that is packed here as many as fit. */
+static inline size_t products_deep(const struct products *products, struct kernels_range columns)
+{
+    if (products->gemm->packed != NULL) {
+        return PRODUCT_DEEP;
+    }
+    const size_t count = columns.end - columns.begin;
+    const size_t width = count < PRODUCT_PLAIN ? (count + 15) / 16 * 16 : PRODUCT_PLAIN;
+    const size_t fit = PRODUCT_PLAIN_K * PRODUCT_PLAIN / (width * products->depth);
+    return fit < PRODUCT_DEEP ? fit : PRODUCT_DEEP;
+}
+
 /* Parts of equal size: a short last one would pay for as much of B, or of C, as the others. */
 static inline void products_run(const struct kernels_gemm *gemm, struct kernels_range rows,
                                 struct kernels_range columns, float *a_scratch, float *b_scratch)
@@ -453,13 +479,14 @@ static inline void products_run(const struct kernels_gemm *gemm, struct kernels_
         .a_scratch = a_scratch,
         .b_scratch = b_scratch,
     };
-    const size_t deep = plain ? 1 : products_divide(blocks, products_divide(blocks, PRODUCT_DEEP));
+    const size_t group = plain ? PRODUCT_PLAIN : columns.end - columns.begin;
+    const size_t deep =
+        products_divide(blocks, products_divide(blocks, products_deep(&products, columns)));
     const size_t terms = products.depth * deep;
     const size_t most =
         plain || few ? PRODUCT_ROWS / 2 : PRODUCT_ROWS * PRODUCT_K * PRODUCT_DEEP / terms;
     const size_t tiles = products_divide(count, TILE_ROWS);
     const size_t step = products_divide(tiles, products_divide(count, most)) * TILE_ROWS;
-    const size_t group = plain ? PRODUCT_PLAIN : columns.end - columns.begin;
     struct part part;
     for (size_t j = columns.begin; j < columns.end; j += group) {
         part.columns = (struct kernels_range){j, columns.end - j < group ? columns.end : j + group};
@@ -482,7 +509,7 @@ static __attribute__((noinline)) void products_scratch_b(const struct kernels_ge
                                                          struct kernels_range rows,
                                                          struct kernels_range columns)
 {
-    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_PLAIN];
+    _Alignas(64) float b_scratch[PRODUCT_PLAIN_K * PRODUCT_PLAIN];
     products_run(gemm, rows, columns, NULL, b_scratch);
 }
 
@@ -492,7 +519,7 @@ static __attribute__((noinline)) void products_scratch_a(const struct kernels_ge
                                                          struct kernels_range columns, bool with_b)
 {
     _Alignas(64) float a_scratch[(PRODUCT_ROWS + TILE_ROWS) * PRODUCT_K * PRODUCT_DEEP];
-    _Alignas(64) float b_scratch[PRODUCT_K * PRODUCT_PLAIN];
+    _Alignas(64) float b_scratch[PRODUCT_PLAIN_K * PRODUCT_PLAIN];
     products_run(gemm, rows, columns, a_scratch, with_b ? b_scratch : NULL);
 }
 
