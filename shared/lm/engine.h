@@ -152,6 +152,13 @@ MUST_USE enum err lm_model_make(const struct lm_config *config, const struct lm_
                                 const struct lm_load *how, struct lm_model **out,
                                 struct note *note);
 
+/* ---- memory ---- */
+
+/* count floats for a training's large vectors, 64-byte aligned, not initialised; the caller frees them with
+ * free(). From one huge page on they lie on huge pages, where the system has some to give: products walk
+ * across rows, and would look up a page for every few lines. NULL: no memory. */
+MUST_USE float *lm_floats_alloc(size_t count);
+
 /* ---- activations ---- */
 
 /* What one layer computes, row-major, one row per token. */

@@ -2,10 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "shared/base/check.h"
 #include "shared/base/note.h"
 #include "shared/lm/engine.h"
+
+#define HUGE_PAGE (2UL << 20) /* bytes, of x86-64 and, with pages of 4 KiB, of AArch64 */
 
 static const char *const PROJECTIONS[LM_PROJECTION_COUNT] = {
     "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
@@ -264,6 +267,21 @@ static void acts_cut(struct lm_acts *acts, const struct lm_net *net, struct cut 
     }
 }
 
+float *lm_floats_alloc(size_t count)
+{
+    if (count > SIZE_MAX / 2 / sizeof(float)) {
+        return NULL;
+    }
+    const size_t size = count * sizeof(float);
+    const size_t align = size < HUGE_PAGE ? 64 : HUGE_PAGE;
+    const size_t whole = (size + align - 1) / align * align;
+    float *floats = aligned_alloc(align, whole > 0 ? whole : align);
+    if (floats != NULL && align == HUGE_PAGE) {
+        (void)madvise(floats, whole, MADV_HUGEPAGE); /* only a wish */
+    }
+    return floats;
+}
+
 enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t rows, uint32_t rank,
                       enum lm_keep keep)
 {
@@ -274,7 +292,9 @@ enum err lm_acts_init(struct lm_acts *acts, const struct lm_net *net, size_t row
     }
     struct cut cut = {0};
     acts_cut(&made, net, &cut);
-    cut.memory = aligned_alloc(64, cut.used * sizeof(float));
+    /* Serving touches what its batches need, and no more of a page than that. */
+    cut.memory = keep == LM_KEEP_NOTHING ? aligned_alloc(64, cut.used * sizeof(float))
+                                         : lm_floats_alloc(cut.used);
     if (cut.memory == NULL) {
         free(made.layers);
         return ERR_NO_MEMORY;

@@ -127,12 +127,18 @@ static void weights_initialise(struct lm_net *net, uint64_t seed)
     }
 }
 
+static float *zeros_allocate(size_t count)
+{
+    float *zeros = lm_floats_alloc(count);
+    return zeros == NULL ? NULL : memset(zeros, 0, count * sizeof *zeros);
+}
+
 static enum err vectors_allocate(struct lm_trainer *trainer, size_t count)
 {
     trainer->count = count;
-    trainer->gradient = calloc(count, sizeof(float));
-    trainer->m = calloc(count, sizeof(float));
-    trainer->v = calloc(count, sizeof(float));
+    trainer->gradient = zeros_allocate(count);
+    trainer->m = zeros_allocate(count);
+    trainer->v = zeros_allocate(count);
     bool ok = trainer->gradient != NULL && trainer->m != NULL && trainer->v != NULL;
     return ok ? ERR_OK : ERR_NO_MEMORY;
 }
@@ -157,7 +163,7 @@ enum err lm_trainer_create_full(const struct lm_config *config,
     trainer->options = *options;
     err = lm_net_init(&trainer->own, config, kernels, note);
     if (err == ERR_OK) {
-        trainer->own.values = calloc(trainer->own.value_count, sizeof(float));
+        trainer->own.values = zeros_allocate(trainer->own.value_count);
         err = trainer->own.values == NULL ? ERR_NO_MEMORY : ERR_OK;
     }
     if (err == ERR_OK) {
@@ -166,7 +172,7 @@ enum err lm_trainer_create_full(const struct lm_config *config,
         err = vectors_allocate(trainer, trainer->own.value_count);
     }
     if (err == ERR_OK && config->tied) {
-        trainer->head = calloc((size_t)config->vocab * config->hidden, sizeof(float));
+        trainer->head = zeros_allocate((size_t)config->vocab * config->hidden);
         err = trainer->head == NULL ? ERR_NO_MEMORY : ERR_OK;
     }
     if (err != ERR_OK) {

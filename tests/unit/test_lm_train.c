@@ -356,6 +356,22 @@ START_TEST(test_recomputation)
 }
 END_TEST
 
+START_TEST(test_memory_of_large_vectors)
+{
+    const size_t huge = 2UL << 20;
+    const size_t counts[] = {0, 1, huge / sizeof(float) - 1, huge / sizeof(float) + 1};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        float *floats = lm_floats_alloc(counts[i]);
+        ck_assert_ptr_nonnull(floats);
+        ck_assert_uint_eq((uintptr_t)floats % (i < 3 ? 64 : huge), 0);
+        memset(floats, 0xff, counts[i] * sizeof *floats);
+        free(floats);
+    }
+    ck_assert_ptr_null(
+        lm_floats_alloc(SIZE_MAX / sizeof(float))); /* rounded up it would be little */
+}
+END_TEST
+
 START_TEST(test_resumed_run_ends_in_the_same_bytes)
 {
     struct lm_example examples[EXAMPLES];
@@ -536,6 +552,7 @@ int main(void)
     tcase_add_test(rules, test_circumstances_do_not_change_training);
     tcase_add_test(rules, test_adapter_training_is_exact_too);
     tcase_add_test(rules, test_recomputation);
+    tcase_add_test(rules, test_memory_of_large_vectors);
     tcase_add_test(rules, test_resumed_run_ends_in_the_same_bytes);
     tcase_add_test(rules, test_example_gradients);
     tcase_add_test(rules, test_bad_steps_change_nothing);
