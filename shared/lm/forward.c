@@ -445,7 +445,7 @@ static void rows_run(const struct lm_pass *pass,
     }
     const size_t pieces = divide_up(pass->rows, 16);
     struct shares shares = {.pass = pass, .work = work, .layer = layer};
-    shares.share = divide_up(pieces, workers) * 16;
+    shares.share = divide_up(pieces, workers == 1 ? 1 : 2 * workers) * 16; /* one may be slowed */
     shares.part = divide_up(shares.share / 16, divide_up(shares.share, LM_PART_ROWS)) * 16;
     pass->parallel->run(pass->parallel->context, (uint32_t)divide_up(pass->rows, shares.share),
                         share_task, &shares);
