@@ -89,9 +89,10 @@ export const MONEY = {
     }
   },
   hold_transfer: {
-    fields: { to: bytes32, amount: positive, arbiter: bytes32, expires_ms: expiry, memo },
+    fields: { to: bytes32, amount: positive, arbiter: bytes32, expires_ms: long, memo },
     run: (ledger, { to, amount, arbiter, expires_ms }) => {
       other(to, ledger.sender)
+      expiry(ledger, expires_ms)
       ledger.state.ensure('hold', { id: ledger.tx, payer: ledger.sender, to, arbiter, amount, posted: 0n, expires_ms, state: 1, index: ledger.index })
       ledger.pay(ledger.sender, escrow('hold', ledger.tx), amount, 'transfer.hold')
     }
@@ -170,8 +171,10 @@ export const MONEY = {
     }
   },
   publish_claims: {
-    fields: { root: bytes32, count: within(1, 10_000_000), total: positive, expires_ms: expiry, title: text(128) },
+    fields: { root: bytes32, count: plain, total: positive, expires_ms: long, title: text(128) },
     run: (ledger, { root, count, total, expires_ms, title }) => {
+      within(1, 10_000_000)(ledger, count)
+      expiry(ledger, expires_ms)
       ledger.state.ensure('claims', { id: ledger.tx, publisher: ledger.sender, root, count, claimed: 0, total, paid: 0n, expires_ms, title, index: ledger.index })
       ledger.pay(ledger.sender, escrow('claims', ledger.tx), total, 'claims.hold', ledger.tx)
     }

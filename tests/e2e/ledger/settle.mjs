@@ -17,11 +17,11 @@ export function readReceipt(bytes) {
   const { grant, profile, prompt_commitment, answer_commitment, request_id, kind, adapter, prompt_tokens, completion_tokens, lease, opened_ms, finished_ms, finish_reason } = receipt
   need([grant, profile, prompt_commitment, answer_commitment].every(field => field.length === 32) && request_id.length === 16, 'INVALID', 'sizes of a receipt')
   need(kind === CHARGE || kind === VOID, 'INVALID', 'kind')
-  need(isName(adapter) && Buffer.byteLength(finish_reason) <= 32, 'INVALID', 'texts of a receipt')
-  need(prompt_tokens <= 1_000_000 && completion_tokens <= 1_000_000, 'INVALID', 'tokens')
-  need(lease > 0 && big(receipt.number) > 0n && big(finished_ms) >= big(opened_ms), 'INVALID', 'numbers of a receipt')
   const fee = units(receipt.fee)
   need(kind === CHARGE || (fee === 0n && completion_tokens === 0), 'INVALID', 'a void')
+  need(isName(adapter), 'INVALID', 'the adapter')
+  need(prompt_tokens <= 1_000_000 && completion_tokens <= 1_000_000, 'RANGE', 'tokens')
+  need(lease > 0 && big(receipt.number) > 0n && big(finished_ms) >= big(opened_ms) && Buffer.byteLength(finish_reason) <= 32, 'INVALID', 'numbers of a receipt')
   return { ...receipt, grant, lease, number: big(receipt.number), kind, adapter, prompt_tokens, completion_tokens, fee, profile, opened_ms: big(opened_ms), id: leafHash(bytes) }
 }
 /** A ShareSet from its bytes, likewise. */
@@ -38,13 +38,14 @@ export function readShares(bytes) {
 function blobOf(ledger, digest) {
   const bytes = ledger.blob(digest)
   need(bytes, 'NOT_FOUND', 'the batch is not at hand')
-  need(bytes.length <= BLOB_MAX, 'INVALID', 'size of a batch')
+  need(bytes.length <= BLOB_MAX, 'LIMIT', 'size of a batch')
   return bytes
 }
-function readBatch(ledger, name, bytes, items) {
+function readBatch(ledger, name, bytes, items, ids) {
   const batch = decode(name, bytes)
+  need([...ids, 'key'].every(field => batch[field].length === 32) && batch.signature.length === 64, 'INVALID', 'sizes of a batch')
+  need(batch[items].length >= 1 && batch[items].length <= ITEMS_MAX, 'RANGE', 'items of a batch')
   need(batch.chain_id.equals(ledger.chain), 'INVALID', 'chain')
-  need(batch[items].length >= 1 && batch[items].length <= ITEMS_MAX, 'INVALID', 'items of a batch')
   return { ...batch, count: batch[items].length, root: treeHash(batch[items].map(leafHash)) }
 }
 
@@ -168,8 +169,7 @@ export const SETTLEMENT = {
   settle_receipts: {
     fields: { batch: bytes32 },
     run: (ledger, { batch: digest }) => {
-      const batch = readBatch(ledger, 'ReceiptBatch', blobOf(ledger, digest), 'receipts')
-      need([batch.gateway, batch.grant, batch.key].every(field => field.length === 32) && batch.signature.length === 64, 'INVALID', 'sizes')
+      const batch = readBatch(ledger, 'ReceiptBatch', blobOf(ledger, digest), 'receipts', ['gateway', 'grant'])
       const receipts = batch.receipts.map(readReceipt), first = big(batch.first_number)
       receipts.forEach(({ grant, lease, number }, i) => need(grant.equals(batch.grant) && lease === batch.lease && number === first + BigInt(i), 'INVALID', 'a receipt of another place'))
       need(fits(batch.key, receiptsMessage(ledger.chain, { ...batch, first_number: first }), batch.signature), 'DENIED', 'signature')
@@ -187,8 +187,7 @@ export const SETTLEMENT = {
   settle_shares: {
     fields: { batch: bytes32 },
     run: (ledger, { batch: digest }) => {
-      const batch = readBatch(ledger, 'ShareBatch', blobOf(ledger, digest), 'sets')
-      need([batch.account, batch.key].every(field => field.length === 32) && batch.signature.length === 64, 'INVALID', 'sizes')
+      const batch = readBatch(ledger, 'ShareBatch', blobOf(ledger, digest), 'sets', ['account'])
       const sets = batch.sets.map(readShares)
       need(fits(batch.key, sharesMessage(ledger.chain, batch), batch.signature), 'DENIED', 'signature')
       need(ledger.isBonded(batch.account, ATTRIBUTION) && ledger.isKey(batch.account, batch.key), 'DENIED', 'bonded as attribution')
