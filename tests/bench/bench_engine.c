@@ -175,6 +175,7 @@ int main(int argc, char **argv)
         bench_tokenize(&bench);
     }
     bool ok = report_write(&bench);
+    free(bench.read);
     for (uint32_t threads = 2; threads <= BENCH_THREADS_MAX; threads++) {
         pool_destroy(pools[threads]);
     }

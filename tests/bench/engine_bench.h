@@ -1,7 +1,7 @@
 /* engine_bench.h - what the parts of bench_engine share: samples, rows of the report, peers.
  *
- * Every comparison is made in one run on one machine: our samples, then the peer's, medians of both,
- * for one thread and for two. */
+ * Every comparison is made in one run on one machine, for one thread and for two: our sample and the other's take
+ * turns, and the figure is the median of the turns' ratios, as what the machine is worth changes over seconds. */
 #pragma once
 
 #include <stdbool.h>
@@ -49,21 +49,49 @@ struct bench {
     const char *folder;                                     /* scratch files, "build/bench" */
     struct bench_row rows[BENCH_ROWS_MAX];
     uint32_t row_count;
-    double read_gb_s[BENCH_THREADS_MAX + 1]; /* ceiling, by engine_limits.c; 0: not measured */
-    uint32_t missing;                        /* peers that could not run */
+    float *read; /* what read ceilings are measured on, by engine_limits.c; NULL: they are not */
+    uint32_t missing; /* peers that could not run */
 };
 void bench_report(struct bench *bench, const struct bench_row *row);
 
-/* Runs a peer, without our environment's settings for OpenBLAS, and collects its lines "NAME NUMBER".
- * argv ends with NULL. False, with a message on
- * stderr: it could not run, or said "void WHY"; what it measured then counts for nothing. */
-struct bench_series {
-    const char *name;
-    uint32_t least; /* samples without which nothing counts; 0: BENCH_REPEATS */
-    struct bench_samples samples;
-    char word[BENCH_WORD_SIZE]; /* what a line "NAME WORD" said last */
+/* GB/s at which so many threads read memory, now; a side's rate. Only where bench->read is there. */
+struct bench_reader {
+    const struct bench *bench;
+    uint32_t threads;
 };
-bool bench_peer(char *const argv[], uint32_t threads, struct bench_series *series, uint32_t count);
+double bench_read_gb_s(void *reader);
+
+/* Takes BENCH_REPEATS turns, each side's rate after the other's, ours once more before to warm up; fills ours, theirs
+ * and ratio. False: they have none. */
+struct bench_side {
+    double (*rate)(void *argument); /* 0: it could not */
+    void *argument;
+};
+#define BENCH_REST_NS 200000000L /* before each */
+bool bench_turns(const struct bench_side *ours, const struct bench_side *theirs,
+                 struct bench_row *row);
+
+/* A peer runs without our environment's settings for OpenBLAS, measures once for each line that it is sent, and answers
+ * with a line "NAME RATE" that begins with the same word; it warms up by itself. "kernel NAME" may come at any time,
+ * "void WHY" when it cannot. argv ends with NULL. */
+struct bench_peer;
+struct bench_peer *bench_peer_start(char *const argv[], uint32_t threads);
+struct bench_question {
+    struct bench_peer *peer;
+    const char *name;
+};
+double bench_peer_rate(void *question);                       /* a side's rate */
+const char *bench_peer_kernel(const struct bench_peer *peer); /* empty: it said none */
+bool bench_peer_stop(
+    struct bench_peer *peer); /* false, with a message on stderr: something failed */
+
+/* Runs a program that is asked nothing, and takes the last "NAME NUMBER" of each. False: as above, or one is missing. */
+struct bench_number {
+    const char *name;
+    double value;
+    bool found;
+};
+bool bench_peer_numbers(char *const argv[], struct bench_number *numbers, uint32_t count);
 
 /* The shapes compared everywhere: "3m", "12m", "135m". */
 struct lm_config bench_shape(const char *name);

@@ -209,11 +209,11 @@ static bool model_write(const char *path)
     return ok;
 }
 
-static void report(struct bench *bench, const char *name, const struct bench_series *ours,
-                   const struct bench_series *theirs)
+static void report(struct bench *bench, const char *name, const struct bench_number *ours,
+                   const struct bench_number *theirs)
 {
-    const double peak = bench_median(&ours->samples);
-    const double sum = bench_median(&theirs->samples);
+    const double peak = ours->value;
+    const double sum = theirs->value;
     bench_report(bench, &(struct bench_row){.key = "memory",
                                             .name = name,
                                             .peer = "must be resident",
@@ -239,18 +239,16 @@ void bench_memory(struct bench *bench)
         (void)snprintf(names[i][0], sizeof names[i][0], "%s: load", CASES[i].what);
         (void)snprintf(names[i][1], sizeof names[i][1], "%s: run", CASES[i].what);
         char *argv[] = {self, flag, path, name, NULL};
-        struct bench_series series[] = {{.name = "peak", .least = 1},
-                                        {.name = "needed", .least = 1},
-                                        {.name = "load", .least = 1},
-                                        {.name = "loaded", .least = 1}};
-        if (!bench_peer(argv, 1, series, CASES[i].full ? 2 : 4)) {
+        struct bench_number numbers[] = {
+            {.name = "peak"}, {.name = "needed"}, {.name = "load"}, {.name = "loaded"}};
+        if (!bench_peer_numbers(argv, numbers, CASES[i].full ? 2 : 4)) {
             bench->missing++;
             continue;
         }
         if (!CASES[i].full) {
-            report(bench, names[i][0], &series[2], &series[3]);
+            report(bench, names[i][0], &numbers[2], &numbers[3]);
         }
-        report(bench, names[i][1], &series[0], &series[1]);
+        report(bench, names[i][1], &numbers[0], &numbers[1]);
     }
     (void)remove(path);
 }

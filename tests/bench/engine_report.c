@@ -1,11 +1,8 @@
-/* engine_report.c - samples, rows and peers of bench_engine. See engine_bench.h. */
-#include <spawn.h>
+/* engine_report.c - samples, turns and rows of bench_engine. See engine_bench.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "shared/base/check.h"
 #include "tests/bench/engine_bench.h"
@@ -49,6 +46,33 @@ double bench_time_s(uint32_t repeats, void (*call)(void *argument), void *argume
     return bench_median(&times);
 }
 
+/* A peer's helpers, or OpenBLAS's, spin for a while after their work, on the cores that the next turn needs. */
+static void rest(void)
+{
+    (void)nanosleep(&(struct timespec){.tv_nsec = BENCH_REST_NS}, NULL);
+}
+
+bool bench_turns(const struct bench_side *ours, const struct bench_side *theirs,
+                 struct bench_row *row)
+{
+    struct bench_samples samples[2] = {0};
+    struct bench_samples ratios = {0};
+    (void)ours->rate(ours->argument);
+    for (uint32_t i = 0; i < BENCH_REPEATS; i++) {
+        rest();
+        const double mine = ours->rate(ours->argument);
+        rest();
+        const double other = theirs->rate(theirs->argument);
+        bench_add(&samples[0], mine);
+        bench_add(&samples[1], other);
+        bench_add(&ratios, other > 0.0 ? mine / other : 0.0);
+    }
+    row->ours = bench_median(&samples[0]);
+    row->theirs = bench_median(&samples[1]);
+    row->ratio = bench_median(&ratios);
+    return row->theirs > 0.0;
+}
+
 void bench_report(struct bench *bench, const struct bench_row *row)
 {
     CHECK(bench->row_count < BENCH_ROWS_MAX);
@@ -60,77 +84,4 @@ void bench_report(struct bench *bench, const struct bench_row *row)
     }
     (void)printf("\n");
     (void)fflush(stdout);
-}
-
-static void line_take(const char *line, struct bench_series *series, uint32_t count)
-{
-    const char *space = strchr(line, ' ');
-    if (space == NULL) {
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        if (strlen(series[i].name) == (size_t)(space - line) &&
-            strncmp(series[i].name, line, (size_t)(space - line)) == 0) {
-            char *end = NULL;
-            const double value = strtod(space, &end);
-            if (end != space) {
-                bench_add(&series[i].samples, value);
-            } else {
-                const size_t length = strcspn(space + 1, "\n");
-                (void)snprintf(series[i].word, sizeof series[i].word, "%.*s", (int)length,
-                               space + 1);
-            }
-        }
-    }
-}
-
-bool bench_peer(char *const argv[], uint32_t threads, struct bench_series *series, uint32_t count)
-{
-    char number[16];
-    (void)snprintf(number, sizeof number, "%u", threads);
-    (void)setenv("OPENBLAS_NUM_THREADS", number, 1);
-    (void)setenv("OMP_NUM_THREADS", number, 1);
-    /* Whoever set these did not ask for the fastest kernel. */
-    (void)unsetenv("OPENBLAS_CORETYPE");
-    (void)unsetenv("OPENBLAS_L2_SIZE");
-    /* What PyTorch is fastest with: its threads else spin against OpenBLAS's for two cores. */
-    (void)setenv("OMP_WAIT_POLICY", "passive", 1);
-    (void)setenv("ATEN_CPU_CAPABILITY", "avx512", 1);
-    int ends[2];
-    if (pipe(ends) != 0) {
-        return false;
-    }
-    posix_spawn_file_actions_t actions;
-    pid_t child = 0;
-    (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    (void)posix_spawn_file_actions_addclose(&actions, ends[0]);
-    bool ok = posix_spawnp(&child, argv[0], &actions, NULL, argv, environ) == 0;
-    (void)posix_spawn_file_actions_destroy(&actions);
-    (void)close(ends[1]);
-    FILE *lines = fdopen(ends[0], "r");
-    char line[256];
-    while (ok && lines != NULL && fgets(line, sizeof line, lines) != NULL) {
-        if (strncmp(line, "void ", 5) == 0) {
-            (void)fprintf(stderr, "  %s: %s", argv[1], line);
-            ok = false;
-        } else {
-            line_take(line, series, count);
-        }
-    }
-    if (lines != NULL) {
-        (void)fclose(lines);
-    }
-    int status = -1;
-    if (child > 0 && (waitpid(child, &status, 0) != child || status != 0)) {
-        ok = false;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t least = series[i].least > 0 ? series[i].least : BENCH_REPEATS;
-        ok = ok && (series[i].samples.count >= least || series[i].word[0] != '\0');
-    }
-    if (!ok) {
-        (void)fprintf(stderr, "  %s could not run: make bench-deps installs the peers\n", argv[1]);
-    }
-    return ok;
 }

@@ -54,15 +54,18 @@ static void run(struct serving *serving, const uint32_t *tokens, uint32_t count)
     CHECK(err == ERR_OK);
 }
 
-static void prefill(void *argument)
+static double prefill_rate(void *argument)
 {
     struct serving *serving = argument;
     lm_session_truncate(serving->session, 0);
+    const double start = bench_now_s();
     run(serving, serving->tokens, PROMPT);
+    return PROMPT / (bench_now_s() - start);
 }
 
-static double decode_rate(struct serving *serving)
+static double decode_rate(void *argument)
 {
+    struct serving *serving = argument;
     lm_session_truncate(serving->session, 0);
     run(serving, serving->tokens, AHEAD);
     const double start = bench_now_s();
@@ -76,103 +79,102 @@ static double decode_rate(struct serving *serving)
 struct precision {
     const char *prefill_name, *decode_name;
     const char *prefill_key, *decode_key, *bandwidth_key, *scaling_key;
-    const char *gguf, *peer; /* NULL: no peer of this kind */
+    const char *gguf, *peer;
     enum bench_gguf type;
     enum lm_precision precision;
     uint32_t weight_bytes_32; /* bytes that 32 weights of a matrix take */
 };
 
-struct rates {
-    double prefill[BENCH_THREADS_MAX + 1], decode[BENCH_THREADS_MAX + 1];
-};
-
-static struct rates ours_measure(const struct bench *bench, const struct lm_model *model)
+static void serving_make(struct serving *serving, const struct lm_model *model)
 {
     const struct lm_config *config = lm_model_config(model);
-    struct rates rates = {0};
-    struct serving serving = {.logits = malloc(config->vocab * sizeof(float))};
-    enum err err = lm_batch_create(model, PROMPT, &serving.batch);
+    *serving = (struct serving){.logits = malloc(config->vocab * sizeof(float))};
+    enum err err = lm_batch_create(model, PROMPT, &serving->batch);
     if (err == ERR_OK) {
-        err = lm_session_create(model, PROMPT + AHEAD + STEPS, &serving.session);
+        err = lm_session_create(model, PROMPT + AHEAD + STEPS, &serving->session);
     }
-    CHECK(err == ERR_OK && serving.logits != NULL);
+    CHECK(err == ERR_OK && serving->logits != NULL);
     for (uint32_t i = 0; i < PROMPT; i++) {
-        serving.tokens[i] = 3 + i * 7919U % 49000U;
+        serving->tokens[i] = 3 + i * 7919U % 49000U;
     }
-    for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
-        serving.parallel = bench->parallel[threads];
-        rates.prefill[threads] = PROMPT / bench_time_s(BENCH_REPEATS, prefill, &serving);
-        struct bench_samples decode = {0};
-        (void)decode_rate(&serving);
-        for (uint32_t i = 0; i < BENCH_REPEATS; i++) {
-            bench_add(&decode, decode_rate(&serving));
-        }
-        rates.decode[threads] = bench_median(&decode);
-    }
-    lm_session_destroy(serving.session);
-    lm_batch_destroy(serving.batch);
-    free(serving.logits);
-    return rates;
 }
 
-static bool llama_measure(const char *path, uint32_t threads, double *out_prefill,
-                          double *out_decode)
+static void serving_free(struct serving *serving)
+{
+    lm_session_destroy(serving->session);
+    lm_batch_destroy(serving->batch);
+    free(serving->logits);
+}
+
+static struct bench_peer *llama_start(const char *path, uint32_t threads)
 {
     char number[16];
-    char repeats[16];
     char file[256];
     (void)snprintf(number, sizeof number, "%u", threads);
-    (void)snprintf(repeats, sizeof repeats, "%d", BENCH_REPEATS);
     (void)snprintf(file, sizeof file, "%s", path);
     char node[] = "node";
     char script[] = "tests/bench/peer_llama.mjs";
-    char *argv[] = {node, script, file, number, repeats, NULL};
-    struct bench_series series[] = {{.name = "prefill"}, {.name = "decode"}};
-    if (!bench_peer(argv, threads, series, 2)) {
-        return false;
-    }
-    *out_prefill = bench_median(&series[0].samples);
-    *out_decode = bench_median(&series[1].samples);
-    return true;
+    char *argv[] = {node, script, file, number, NULL};
+    return bench_peer_start(argv, threads);
 }
 
-static void compare(struct bench *bench, const struct precision *precision,
-                    const struct rates *rates, uint64_t bytes)
+/* Against llama.cpp, and decoding against the read ceiling. bytes: of the weights that a token reads. */
+static void compare(struct bench *bench, const struct precision *precision, struct serving *serving,
+                    uint32_t threads, double bytes)
 {
     char path[256];
+    struct bench_row prefill = {.key = precision->prefill_key,
+                                .name = precision->prefill_name,
+                                .peer = precision->peer,
+                                .unit = "tok/s",
+                                .threads = threads};
+    struct bench_row decode = prefill;
+    decode.key = precision->decode_key;
+    decode.name = precision->decode_name;
     (void)snprintf(path, sizeof path, "%s/%s", bench->folder, precision->gguf);
-    for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
-        struct bench_row prefill_row = {.key = precision->prefill_key,
-                                        .name = precision->prefill_name,
-                                        .unit = "tok/s",
-                                        .threads = threads,
-                                        .ours = rates->prefill[threads]};
-        struct bench_row decode_row = {.key = precision->decode_key,
-                                       .name = precision->decode_name,
-                                       .unit = "tok/s",
-                                       .threads = threads,
-                                       .ours = rates->decode[threads]};
-        if (precision->gguf != NULL &&
-            llama_measure(path, threads, &prefill_row.theirs, &decode_row.theirs)) {
-            prefill_row.peer = precision->peer;
-            decode_row.peer = precision->peer;
-            prefill_row.ratio = prefill_row.ours / prefill_row.theirs;
-            decode_row.ratio = decode_row.ours / decode_row.theirs;
-        } else if (precision->gguf != NULL) {
-            bench->missing++;
-        }
-        bench_report(bench, &prefill_row);
-        bench_report(bench, &decode_row);
-        const double gb_s = 1e-9 * (double)bytes * rates->decode[threads];
-        bench_report(bench, &(struct bench_row){.key = precision->bandwidth_key,
-                                                .name = precision->decode_name,
-                                                .peer = "read ceiling",
-                                                .unit = "GB/s",
-                                                .threads = threads,
-                                                .ours = gb_s,
-                                                .theirs = bench->read_gb_s[threads],
-                                                .ratio = gb_s / bench->read_gb_s[threads]});
+    serving->parallel = bench->parallel[threads];
+    struct bench_peer *llama = llama_start(path, threads);
+    struct bench_question prompt = {llama, "prefill"};
+    struct bench_question answer = {llama, "decode"};
+    bool ok = bench_turns(&(struct bench_side){prefill_rate, serving},
+                          &(struct bench_side){bench_peer_rate, &prompt}, &prefill) &&
+              bench_turns(&(struct bench_side){decode_rate, serving},
+                          &(struct bench_side){bench_peer_rate, &answer}, &decode);
+    if (bench_peer_stop(llama) && ok) {
+        bench_report(bench, &prefill);
+        bench_report(bench, &decode);
+    } else {
+        bench->missing++;
     }
+    if (bench->read != NULL) {
+        struct bench_reader reader = {bench, threads};
+        struct bench_row share = {.key = precision->bandwidth_key,
+                                  .name = precision->decode_name,
+                                  .peer = "read ceiling",
+                                  .unit = "GB/s",
+                                  .threads = threads};
+        (void)bench_turns(&(struct bench_side){decode_rate, serving},
+                          &(struct bench_side){bench_read_gb_s, &reader}, &share);
+        share.ours *= 1e-9 * bytes;
+        share.ratio *= 1e-9 * bytes;
+        bench_report(bench, &share);
+    }
+}
+
+static void compare_threads(struct bench *bench, const struct precision *precision,
+                            struct serving *serving)
+{
+    struct serving alone = *serving; /* the same session, in turns */
+    struct bench_row row = {.key = precision->scaling_key,
+                            .name = precision->prefill_name,
+                            .peer = "one thread",
+                            .unit = "tok/s",
+                            .threads = BENCH_THREADS_MAX};
+    alone.parallel = bench->parallel[1];
+    serving->parallel = bench->parallel[BENCH_THREADS_MAX];
+    (void)bench_turns(&(struct bench_side){prefill_rate, serving},
+                      &(struct bench_side){prefill_rate, &alone}, &row);
+    bench_report(bench, &row);
 }
 
 void bench_serving(struct bench *bench)
@@ -210,21 +212,15 @@ void bench_serving(struct bench *bench)
         const struct lm_load how = {
             .kernels = bench->kernels, .precision = precision->precision, .serve_only = true};
         struct lm_model *model = bench_model(&config, &how);
-        const struct rates rates = ours_measure(bench, model);
-        lm_model_destroy(model);
-        compare(bench, precision, &rates,
-                lm_config_weights(&config) / 32 * precision->weight_bytes_32);
-        if (precision->scaling_key != NULL) {
-            bench_report(bench, &(struct bench_row){.key = precision->scaling_key,
-                                                    .name = precision->prefill_name,
-                                                    .peer = "one thread",
-                                                    .unit = "tok/s",
-                                                    .threads = BENCH_THREADS_MAX,
-                                                    .ours = rates.prefill[BENCH_THREADS_MAX],
-                                                    .theirs = rates.prefill[1],
-                                                    .ratio = rates.prefill[BENCH_THREADS_MAX] /
-                                                             rates.prefill[1]});
+        struct serving serving;
+        serving_make(&serving, model);
+        for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
+            compare(bench, precision, &serving, threads,
+                    (double)(lm_config_weights(&config) / 32 * precision->weight_bytes_32));
         }
+        compare_threads(bench, precision, &serving);
+        serving_free(&serving);
+        lm_model_destroy(model);
         (void)remove(path);
     }
     free(weights);

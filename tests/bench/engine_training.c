@@ -24,14 +24,16 @@ struct step {
     uint32_t count;
 };
 
-static void step_run(void *argument)
+static double step_rate(void *argument)
 {
     struct step *step = argument;
+    const double start = bench_now_s();
     struct lm_step_report report;
     struct note note = {0};
     enum err err =
         lm_trainer_step(step->trainer, step->examples, step->count, step->parallel, &report, &note);
     CHECK(err == ERR_OK);
+    return CONTEXT * step->count / (bench_now_s() - start);
 }
 
 static struct lm_trainer *trainer_make(const struct bench *bench, const struct training *training,
@@ -60,6 +62,20 @@ static struct lm_trainer *trainer_make(const struct bench *bench, const struct t
     return trainer;
 }
 
+static struct bench_peer *torch_start(const struct training *training, uint32_t threads)
+{
+    char number[16];
+    char shape[8];
+    char python[] = "/usr/bin/python3"; /* Debian's: that is where python3-torch is */
+    char script[] = "tests/bench/peer_torch.py";
+    char lora[] = "lora";
+    char full[] = "full";
+    (void)snprintf(number, sizeof number, "%u", threads);
+    (void)snprintf(shape, sizeof shape, "%s", training->shape);
+    char *argv[] = {python, script, training->full ? full : lora, shape, number, NULL};
+    return bench_peer_start(argv, threads);
+}
+
 static void training_one(struct bench *bench, const struct training *training, uint32_t threads)
 {
     struct step step = {.parallel = bench->parallel[threads], .count = training->examples};
@@ -75,37 +91,24 @@ static void training_one(struct bench *bench, const struct training *training, u
             (struct lm_example){.tokens = tokens + (size_t)i * (CONTEXT + 1), .count = CONTEXT + 1};
     }
     step.trainer = trainer_make(bench, training, &model);
-    const double rate = CONTEXT * training->examples / bench_time_s(BENCH_REPEATS, step_run, &step);
-    lm_trainer_destroy(step.trainer);
-    lm_model_destroy(model);
-    free(tokens);
-
-    char number[16];
-    char repeats[16];
-    (void)snprintf(number, sizeof number, "%u", threads);
-    (void)snprintf(repeats, sizeof repeats, "%d", BENCH_REPEATS);
-    char python[] = "/usr/bin/python3"; /* Debian's: that is where python3-torch is */
-    char script[] = "tests/bench/peer_torch.py";
-    char lora[] = "lora";
-    char full[] = "full";
-    char shape[8];
-    (void)snprintf(shape, sizeof shape, "%s", training->shape);
-    char *argv[] = {python, script, training->full ? full : lora, shape, number, repeats, NULL};
-    struct bench_series series[] = {{.name = "train"}, {.name = "kernel", .least = 1}};
     struct bench_row row = {.key = training->key,
                             .name = training->shape,
+                            .peer = "PyTorch",
                             .unit = "tok/s",
-                            .threads = threads,
-                            .ours = rate};
-    if (bench_peer(argv, threads, series, 2)) {
-        row.peer = "PyTorch";
-        row.theirs = bench_median(&series[0].samples);
-        (void)snprintf(row.kernel, sizeof row.kernel, "%s", series[1].word);
-        row.ratio = row.ours / row.theirs;
+                            .threads = threads};
+    struct bench_peer *torch = torch_start(training, threads);
+    struct bench_question question = {torch, "train"};
+    const bool ok = bench_turns(&(struct bench_side){step_rate, &step},
+                                &(struct bench_side){bench_peer_rate, &question}, &row);
+    (void)snprintf(row.kernel, sizeof row.kernel, "%s", bench_peer_kernel(torch));
+    if (bench_peer_stop(torch) && ok) {
+        bench_report(bench, &row);
     } else {
         bench->missing++;
     }
-    bench_report(bench, &row);
+    lm_trainer_destroy(step.trainer);
+    lm_model_destroy(model);
+    free(tokens);
 }
 
 void bench_training(struct bench *bench)

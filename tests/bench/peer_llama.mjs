@@ -1,11 +1,11 @@
 /* peer_llama.mjs - llama.cpp's prefill and decode rates, for bench_engine.
- * node peer_llama.mjs MODEL.gguf THREADS REPEATS: lines "prefill RATE" (512 tokens) and "decode RATE"
- * (64 tokens after 64), each repeated, in tokens/s. */
+ * node peer_llama.mjs MODEL.gguf THREADS: each line on stdin, "prefill" (512 tokens) or "decode" (64 tokens
+ * after 64), is done once and answered with a line "prefill RATE" or "decode RATE" in tokens/s. */
+import { createInterface } from "node:readline";
 import { getLlama } from "node-llama-cpp";
 
-const [modelPath, threadText, repeatText] = process.argv.slice(2);
+const [modelPath, threadText] = process.argv.slice(2);
 const threads = Number(threadText);
-const repeats = Number(repeatText);
 const PROMPT = 512;
 const AHEAD = 64;
 const STEPS = 64;
@@ -45,9 +45,9 @@ async function decode() {
 }
 
 await prefill();
-for (let i = 0; i < repeats; i++) console.log(`prefill ${await prefill()}`);
 await decode();
-for (let i = 0; i < repeats; i++) console.log(`decode ${await decode()}`);
+const measures = { prefill, decode };
+for await (const name of createInterface({ input: process.stdin })) console.log(`${name} ${await measures[name]()}`);
 await context.dispose();
 await model.dispose();
 await llama.dispose();

@@ -1,8 +1,8 @@
 """peer_torch.py - PyTorch's training rates, for bench_engine.
 
-peer_torch.py KIND SHAPE THREADS REPEATS: KIND is full (all weights) or lora (rank 8 on seven
-projections, frozen base). Lines "train RATE" in tokens/s: forward, loss, backward, clipping, AdamW.
-Line "kernel NAME": the kernel OpenBLAS computes with. Void unless OpenBLAS is seen loaded (Debian's
+peer_torch.py KIND SHAPE THREADS: KIND is full (all weights) or lora (rank 8 on seven
+projections, frozen base). For each line on stdin a step: forward, loss, backward, clipping, AdamW, and
+a line "train RATE" in tokens/s. Line "kernel NAME": the kernel OpenBLAS computes with. Void unless OpenBLAS is seen loaded (Debian's
 default BLAS is the slow reference) and its kernel uses what the processor has: an OpenBLAS older than the
 processor falls back to one of twenty years ago, and is then started again with SkylakeX or Haswell.
 """
@@ -48,7 +48,7 @@ def kernel_check():
 
 
 kernel_check()
-kind, shape, threads, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+kind, shape, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(threads)
 torch.manual_seed(1)
 
@@ -154,5 +154,5 @@ def step():
 
 
 step()
-for _ in range(repeats):
+for _ in sys.stdin:
     print("train", step(), flush=True)
