@@ -291,6 +291,11 @@ static enum err entry_check(const struct step *step, const Openledger__V1__Entry
         return note_set(step->note, ERR_INVALID, "entry %llu goes back in epoch or time",
                         (unsigned long long)entry->index);
     }
+    if (entry->time_ms > LEDGER_TIME_MS_MAX) {
+        return note_set(step->note, ERR_INVALID, "entry %llu is of %llu ms, at most %llu",
+                        (unsigned long long)entry->index, (unsigned long long)entry->time_ms,
+                        (unsigned long long)LEDGER_TIME_MS_MAX);
+    }
     return ERR_OK;
 }
 

@@ -24,24 +24,27 @@
 #include "shared/base/note.h"
 #include "shared/crypto/keys.h"
 
-#define LEDGER_ENTRY_MAX 524288u                  /* bytes of one log entry: 512 KiB */
-#define LEDGER_BATCH_BLOB_MAX (8u << 20)          /* bytes of a receipt or share batch */
-#define LEDGER_BATCH_ITEMS_MAX 1024               /* receipts or share sets in a batch */
-#define LEDGER_TRANSFERS_MAX 8190                 /* transfers of one TransferBatch */
-#define LEDGER_TRANSFER_SIZE 48                   /* bytes of one: receiver and amount */
-#define LEDGER_LEGS_MAX 65536                     /* legs of one entry */
-#define LEDGER_GENESIS_MAX (4u << 20)             /* bytes of a genesis file */
-#define LEDGER_ALLOCATIONS_MAX 10000              /* in a genesis file */
-#define LEDGER_NAME_MAX 64                        /* [a-z0-9][a-z0-9._-]{1,63} */
-#define LEDGER_TITLE_MAX 128                      /* bytes of UTF-8 */
-#define LEDGER_DESCRIPTION_MAX 1024               /* bytes of UTF-8 */
-#define LEDGER_LICENCE_MAX 128                    /* bytes of an SPDX expression */
-#define LEDGER_REASON_MAX 256                     /* bytes of a reason or memo */
-#define LEDGER_VALIDATORS_MAX 16                  /* of a datanet */
-#define LEDGER_ROWS_MAX 100000                    /* rows of one contribution */
-#define LEDGER_CONTRIBUTORS_MAX 8192              /* of one dataset version */
-#define LEDGER_SIGNATURES_MAX 4                   /* of one transaction */
-#define LEDGER_TOKENS_MAX 1000000                 /* prompt or completion tokens of one receipt */
+#define LEDGER_ENTRY_MAX 524288u         /* bytes of one log entry: 512 KiB */
+#define LEDGER_BATCH_BLOB_MAX (8u << 20) /* bytes of a receipt or share batch */
+#define LEDGER_BATCH_ITEMS_MAX 1024      /* receipts or share sets in a batch */
+#define LEDGER_TRANSFERS_MAX 8190        /* transfers of one TransferBatch */
+#define LEDGER_TRANSFER_SIZE 48          /* bytes of one: receiver and amount */
+#define LEDGER_LEGS_MAX 65536            /* legs of one entry */
+#define LEDGER_GENESIS_MAX (4u << 20)    /* bytes of a genesis file */
+#define LEDGER_ALLOCATIONS_MAX 10000     /* in a genesis file */
+#define LEDGER_NAME_MAX 64               /* [a-z0-9][a-z0-9._-]{1,63} */
+#define LEDGER_TITLE_MAX 128             /* bytes of UTF-8 */
+#define LEDGER_DESCRIPTION_MAX 1024      /* bytes of UTF-8 */
+#define LEDGER_LICENCE_MAX 128           /* bytes of an SPDX expression */
+#define LEDGER_REASON_MAX 256            /* bytes of a reason or memo */
+#define LEDGER_VALIDATORS_MAX 16         /* of a datanet */
+#define LEDGER_ROWS_MAX 100000           /* rows of one contribution */
+#define LEDGER_CONTRIBUTORS_MAX 8192     /* of one dataset version */
+#define LEDGER_SIGNATURES_MAX 4          /* of one transaction */
+#define LEDGER_TOKENS_MAX 1000000        /* prompt or completion tokens of one receipt */
+/* The last millisecond of the year 9999. Times and durations in force are far from wrapping, whatever a
+ * sequencer writes. */
+#define LEDGER_TIME_MS_MAX UINT64_C(253402300799999)
 #define LEDGER_GRANT_MS_MAX UINT64_C(31622400000) /* 366 days: the furthest expiry of a grant */
 #define LEDGER_CLAIM_MS UINT64_C(86400000)        /* a claim this old no longer binds a job */
 #define LEDGER_EXPIRE_MAX 131072                  /* receipts a single seal sends to treasuries */

@@ -148,6 +148,10 @@ START_TEST(test_entry_order)
                                       &world->effects, &note),
                          ERR_INVALID);
     }
+    world->now_ms = LEDGER_TIME_MS_MAX + 1;
+    refused(world_seal(world), ERR_INVALID, "at most 253402300799999");
+    world->now_ms = LEDGER_TIME_MS_MAX;
+    accepted(world_seal(world));
     struct buf entry;
     buf_init(&entry, LEDGER_ENTRY_MAX);
     accepted(ledger_make_seal(world->ledger, 0, &entry)); /* time is raised, not turned back */

@@ -78,7 +78,7 @@ export class Ledger {
       const body = signed && decode('TxBody', signed.body)
       this.tried = signed ? body.action ?? 'nothing' : 'seal'
       need(big(entry.index) === BigInt(this.index + 1) && entry.previous.equals(this.previous), 'INVALID', 'the chain of entries')
-      need(big(entry.epoch) >= this.epoch && big(entry.time_ms) >= this.now, 'INVALID', 'epoch and time')
+      need(big(entry.epoch) >= this.epoch && big(entry.time_ms) >= this.now && big(entry.time_ms) <= 253_402_300_799_999n, 'INVALID', 'epoch and time')
       Object.assign(this, { index: this.index + 1, epoch: big(entry.epoch), now: big(entry.time_ms), legs: [] })
       if (signed) this.transaction(signed, body, entry.signed_tx.length)
       else this.seal(entry.seal)
