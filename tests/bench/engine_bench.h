@@ -59,7 +59,7 @@ struct bench_reader {
     const struct bench *bench;
     uint32_t threads;
 };
-double bench_read_gb_s(void *reader);
+double bench_read_gb_s(void *argument); /* a struct bench_reader */
 
 /* Takes BENCH_REPEATS turns, each side's rate after the other's, ours once more before to warm up; fills ours, theirs
  * and ratio. False: they have none. */
@@ -80,7 +80,7 @@ struct bench_question {
     struct bench_peer *peer;
     const char *name;
 };
-double bench_peer_rate(void *question);                       /* a side's rate */
+double bench_peer_rate(void *argument); /* a side's rate, of a struct bench_question */
 const char *bench_peer_kernel(const struct bench_peer *peer); /* empty: it said none */
 bool bench_peer_stop(
     struct bench_peer *peer); /* false, with a message on stderr: something failed */

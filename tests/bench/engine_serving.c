@@ -215,8 +215,8 @@ void bench_serving(struct bench *bench)
         struct serving serving;
         serving_make(&serving, model);
         for (uint32_t threads = 1; threads <= BENCH_THREADS_MAX; threads++) {
-            compare(bench, precision, &serving, threads,
-                    (double)(lm_config_weights(&config) / 32 * precision->weight_bytes_32));
+            const uint64_t bytes = lm_config_weights(&config) / 32 * precision->weight_bytes_32;
+            compare(bench, precision, &serving, threads, (double)bytes);
         }
         compare_threads(bench, precision, &serving);
         serving_free(&serving);
