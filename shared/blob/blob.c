@@ -292,7 +292,7 @@ enum err blob_each(struct blob_store *store,
         for (size_t i = 0; i < names.count && err == ERR_OK; i++) {
             struct digest digest;
             if (hex_decode(names.items[i], strlen(names.items[i]), digest.bytes, DIGEST_SIZE) ==
-                ERR_OK) { /* else a temporary file of a writer */
+                ERR_OK) { /* else a temporary file, or a damaged object */
                 err = visit(argument, &digest);
             }
         }

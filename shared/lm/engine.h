@@ -192,8 +192,7 @@ struct lm_acts {
     struct lm_layer_acts *layers;
     float *x_out; /* residual stream after the last layer */
     float *final, *final_inv;
-    uint32_t
-        wide; /* room in a row of lora_u and of codes: parts that run at once are at different products */
+    uint32_t wide; /* room in a row of lora_u and codes: parts at different products do not meet */
     float *lora_u; /* B (A x), before scaling */
     float *head;   /* gathered rows for the head [LM_HEAD_ROWS x hidden] */
     float *logits; /* [LM_HEAD_ROWS x vocab] */

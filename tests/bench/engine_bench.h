@@ -62,7 +62,7 @@ struct bench_reader {
 double bench_read_gb_s(void *argument); /* a struct bench_reader */
 
 /* Takes BENCH_REPEATS turns, each side's rate after the other's, ours once more before to warm up; fills ours, theirs
- * and ratio. False: they have none. */
+ * and ratio. False: they could not. */
 struct bench_side {
     double (*rate)(void *argument); /* 0: it could not */
     void *argument;

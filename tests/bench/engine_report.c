@@ -63,14 +63,17 @@ bool bench_turns(const struct bench_side *ours, const struct bench_side *theirs,
         const double mine = ours->rate(ours->argument);
         rest();
         const double other = theirs->rate(theirs->argument);
+        if (other <= 0.0) {
+            return false;
+        }
         bench_add(&samples[0], mine);
         bench_add(&samples[1], other);
-        bench_add(&ratios, other > 0.0 ? mine / other : 0.0);
+        bench_add(&ratios, mine / other);
     }
     row->ours = bench_median(&samples[0]);
     row->theirs = bench_median(&samples[1]);
     row->ratio = bench_median(&ratios);
-    return row->theirs > 0.0;
+    return true;
 }
 
 void bench_report(struct bench *bench, const struct bench_row *row)
